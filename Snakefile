@@ -1,0 +1,35 @@
+# physiglot: from the simulation of a physical system to the tables and figures of the papers.
+# Rules: rules/*.smk; functions: rules/common.smk; configuration: config.yaml (see docs/add_a_study.md).
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+if not config:
+
+    configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/learn.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        [outputs_of(paper) for paper in CONFIG.papers],
+
+
+onsuccess:
+    publish()
+
+
+onerror:
+    publish()

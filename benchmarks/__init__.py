@@ -1,0 +1,1 @@
+"""Ratios against named peers, side by side, physics checked first: `python -m benchmarks.<name>`."""

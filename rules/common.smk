@@ -1,0 +1,253 @@
+# Functions only: what each stage reads, what it depends on, which command runs it.
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "src"))
+
+from physiglot import config as schema
+from physiglot import files, fingerprint
+from snakemake.exceptions import WorkflowError
+
+try:
+    CONFIG = schema.validate(schema.expand(config, Path(workflow.basedir)))
+except schema.ConfigError as error:
+    raise WorkflowError(str(error))
+
+os.environ["MLFLOW_TRACKING_URI"] = URI = os.environ.get("MLFLOW_TRACKING_URI") or CONFIG.tracking.uri or ""
+
+
+wildcard_constraints:
+    system="|".join(CONFIG.systems),
+    split=r"\w+",
+    block=r"\d+",
+    dataset=r"\w+",
+    study="|".join(CONFIG.studies),
+    seed=r"\d+",
+    part="embedding|model",
+    paper="|".join(CONFIG.papers),
+
+
+def command(stage, **inputs):
+    """The shell command of a stage; its whole output goes to its log, and its threads are those of the rule."""
+    given = " ".join(f"--{name} {value}" for name, value in inputs.items())
+    return (
+        "OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} RAYON_NUM_THREADS={threads} PYTHONPATH=src "
+        f"python -m physiglot.{stage} --spec {{params.spec:q}} --code {{params.code}} --about {{params.about:q}} "
+        f"--log {{log}} {given} > {{log}} 2>&1"
+    )
+
+
+def plain(model, **changes):
+    """A part of the configuration as plain values."""
+    return {**model.model_dump(), **changes}
+
+
+# --- systems: blocks, collect, dataset ---------------------------------------------------------
+
+
+def blocks_of(system):
+    """Split -> number of blocks; the last one is simulated whole, so that a growing ensemble only adds blocks."""
+    s = CONFIG.systems[system]
+    return {name: -(-split.members // s.block) for name, split in s.splits.items()}
+
+
+def block_files(w):
+    return [
+        f"data/{w.system}/blocks/{split}/{block}.zarr/zarr.json"
+        for split, blocks in blocks_of(w.system).items()
+        for block in range(blocks)
+    ]
+
+
+def block_spec(w):
+    s = CONFIG.systems[w.system]
+    params = {**s.params, **s.splits[w.split].params}
+    keys = {"split": w.split, "block": int(w.block), "members": s.block, "chunk": s.chunk}
+    return fingerprint.canonical({"module": s.module, "params": params, "seed": s.seed, **keys})
+
+
+def block_code(w):
+    name = CONFIG.systems[w.system].module
+    return CODE("simulate", f"systems.{name}:simulate", f"systems.{name}:Params")
+
+
+def collect_spec(w):
+    return fingerprint.canonical({"folder": f"data/{w.system}/blocks", "blocks": blocks_of(w.system)})
+
+
+def dataset_spec(w):
+    s = CONFIG.systems[w.system]
+    splits = {name: split.members for name, split in s.splits.items()}
+    shape = {"splits": splits, "block": s.block, "chunk": s.chunk, "dask": plain(CONFIG.dask)}
+    return fingerprint.canonical({**shape, **plain(s.datasets[w.dataset])})
+
+
+# --- studies: train, embed, predict, evaluate, plot --------------------------------------------
+
+
+def study(w):
+    return CONFIG.studies[w.study]
+
+
+def model(w):
+    return CONFIG.models[study(w).model]
+
+
+def task(w):
+    return CONFIG.tasks[study(w).task]
+
+
+def known(path):
+    """An input of a rule below the dataset: this path, once the blocks and the dataset are known.
+
+    Every rule below the checkpoints must ask them; otherwise a block made again with the same content
+    would run the whole chain.
+    """
+
+    def input_of(w):
+        s = study(w)
+        checkpoints.collect.get(system=s.system)
+        checkpoints.dataset.get(system=s.system, dataset=s.dataset)
+        return path(w) if callable(path) else path.format(**w)
+
+    return input_of
+
+
+def dataset_file(w):
+    return f"data/{study(w).system}/datasets/{study(w).dataset}.zarr/zarr.json"
+
+
+def weights_file(w):
+    return f"runs/{study(w).weights or w.study}/{w.seed}/model/weights.pt"
+
+
+def has_embedding(w):
+    return w.part == "model" and model(w).embedding is not None
+
+
+def embedding_file(w):
+    return f"runs/{w.study}/{w.seed}/embedding/weights.pt" if has_embedding(w) else []
+
+
+def embedded_file(w):
+    return f"runs/{w.study}/{w.seed}/embedded.zarr/zarr.json" if has_embedding(w) else []
+
+
+def part(w):
+    return model(w) if w.part == "model" else model(w).embedding
+
+
+def train_spec(w):
+    chosen = {k: plain(part(w))[k] for k in ("module", "params", "training")}
+    return fingerprint.canonical({"part": chosen, "seed": int(w.seed)})
+
+
+def CODE(*entries):
+    return fingerprint.code(*entries)
+
+
+def parts_code(*parts):
+    """The code of the model files of these parts of the configuration."""
+    modules = dict.fromkeys(p.module for p in parts if p)
+    return [f"models.{m}:{symbol}" for m in modules for symbol in ("Model", "Params")]
+
+
+def train_code(w):
+    return CODE("train", *parts_code(part(w), model(w).embedding if w.part == "model" else None))
+
+
+def embed_spec(w):
+    s = CONFIG.systems[study(w).system]
+    return fingerprint.canonical(
+        {"splits": ["train", "val"], "block": s.block, "chunk": s.chunk, "dask": plain(CONFIG.dask)}
+    )
+
+
+def embed_code(w):
+    return CODE("embed", *parts_code(model(w).embedding))
+
+
+def predict_spec(w):
+    rollouts = task(w).params["rollouts"]
+    return fingerprint.canonical({"rollouts": rollouts, "options": {**model(w).predict, **study(w).predict}})
+
+
+def predict_code(w):
+    return CODE("predict", *parts_code(model(w), model(w).embedding))
+
+
+def task_spec(w):
+    return fingerprint.canonical({"task": plain(task(w))})
+
+
+def task_code(stage):
+    return lambda w: CODE(stage, *(f"tasks.{task(w).module}:{symbol}" for symbol in (stage, "Params")))
+
+
+# --- papers: table, report ---------------------------------------------------------------------
+
+
+def studies_of(paper):
+    return {name: s for name, s in CONFIG.studies.items() if s.paper == paper}
+
+
+def metrics_files(w):
+    """The metrics of all studies and seeds of a paper, once all its datasets are known."""
+    chosen = studies_of(w.paper)
+    for s in chosen.values():
+        checkpoints.collect.get(system=s.system)
+        checkpoints.dataset.get(system=s.system, dataset=s.dataset)
+    return [f"runs/{name}/{seed}/metrics.json" for name, s in chosen.items() for seed in s.seeds]
+
+
+def table_spec(w):
+    rows = []
+    for name, s in studies_of(w.paper).items():
+        kept = {k: plain(s)[k] for k in ("variant", "label", "system", "dataset", "published", "source")}
+        where = {"data": f"data/{s.system}/datasets/{s.dataset}.zarr", "runs": [f"runs/{name}/{i}" for i in s.seeds]}
+        rows.append({"name": name, "task": plain(CONFIG.tasks[s.task]), **kept, **where})
+    return fingerprint.canonical({**plain(CONFIG.papers[w.paper]), "studies": rows})
+
+
+def table_code(w):
+    modules = dict.fromkeys(CONFIG.tasks[s.task].module for s in studies_of(w.paper).values())
+    symbols = ("compare", "METRICS", "Study")
+    return CODE("table", *(f"tasks.{m}:{symbol}" for m in modules for symbol in symbols))
+
+
+def outputs_of(paper):
+    """Everything that a reader of the report wants of a paper: the table, and the figures of each first seed."""
+    plots = [f"runs/{name}/{s.seeds[0]}/figures" for name, s in studies_of(paper).items()]
+    return [f"papers/{paper}/table.csv", f"papers/{paper}/figures", *plots]
+
+
+# --- tracking ----------------------------------------------------------------------------------
+
+
+def about(w):
+    """The wildcards of a job, for its run record. Nothing that may change without a re-run:
+    what else is to be known of a study stands in .physiglot/studies.json."""
+
+    return fingerprint.canonical(dict(w))
+
+
+def write_studies():
+    """Study -> paper, variant, … for the run records: outside the jobs' parameters, so that a new label runs nothing."""
+    keys = {"paper", "variant", "label", "system", "dataset"}
+    text = fingerprint.canonical({name: s.model_dump(include=keys) for name, s in CONFIG.studies.items()})
+    path = Path(".physiglot/studies.json")
+    if not path.is_file() or path.read_text() != text:
+        files.write(path, text)
+
+
+write_studies()
+
+
+def publish():
+    """Publish the run records to MLflow, from this one process; a failure of it never fails the workflow."""
+    if URI:
+        subprocess.run([sys.executable, "-m", "physiglot.track", "publish", "--uri", URI], check=False)

@@ -1,0 +1,48 @@
+rule simulate:
+    output:
+        "data/{system}/blocks/{split}/{block}.zarr/zarr.json",
+    params:
+        spec=block_spec,
+        code=block_code,
+        about=about,
+    log:
+        "logs/simulate/{system}/{split}/{block}.log",
+    conda:
+        "../envs/physiglot.yaml"
+    shell:
+        command("simulate", out="{output}")
+
+
+checkpoint collect:
+    input:
+        block_files,
+    output:
+        "data/{system}/blocks.json",
+    params:
+        spec=collect_spec,
+        code=CODE("collect"),
+        about=about,
+    log:
+        "logs/collect/{system}.log",
+    conda:
+        "../envs/physiglot.yaml"
+    shell:
+        command("collect", out="{output}")
+
+
+checkpoint dataset:
+    input:
+        lambda w: checkpoints.collect.get(system=w.system).output[0],
+    output:
+        "data/{system}/datasets/{dataset}.zarr/zarr.json",
+    params:
+        spec=dataset_spec,
+        code=CODE("dataset"),
+        about=about,
+    log:
+        "logs/dataset/{system}/{dataset}.log",
+    conda:
+        "../envs/physiglot.yaml"
+    threads: 2
+    shell:
+        command("dataset", blocks="{input}", out="{output}", threads="{threads}")

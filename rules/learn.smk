@@ -1,0 +1,75 @@
+rule train:
+    input:
+        dataset=known(dataset_file),
+        weights=known(embedding_file),
+        embedded=known(embedded_file),
+    output:
+        "runs/{study}/{seed}/{part}/weights.pt",
+    params:
+        spec=train_spec,
+        code=train_code,
+        about=about,
+        given=lambda w, input: " ".join(f"--{k} {v}" for k, v in input.items() if v),
+    log:
+        "logs/train/{study}/{seed}/{part}.log",
+    conda:
+        "../envs/physiglot.yaml"
+    threads: lambda w: study(w).threads
+    retries: 2
+    shell:
+        command("train", out="{output} {params.given}", threads="{threads}")
+
+
+rule embed:
+    input:
+        dataset=known(dataset_file),
+        weights=known("runs/{study}/{seed}/embedding/weights.pt"),
+    output:
+        "runs/{study}/{seed}/embedded.zarr/zarr.json",
+    params:
+        spec=embed_spec,
+        code=embed_code,
+        about=about,
+    log:
+        "logs/embed/{study}/{seed}.log",
+    conda:
+        "../envs/physiglot.yaml"
+    shell:
+        command("embed", dataset="{input.dataset}", weights="{input.weights}", out="{output}", threads="{threads}")
+
+
+rule predict:
+    input:
+        dataset=known(dataset_file),
+        weights=known(weights_file),
+    output:
+        "runs/{study}/{seed}/prediction.zarr/zarr.json",
+    params:
+        spec=predict_spec,
+        code=predict_code,
+        about=about,
+    log:
+        "logs/predict/{study}/{seed}.log",
+    conda:
+        "../envs/physiglot.yaml"
+    threads: lambda w: study(w).threads
+    shell:
+        command("predict", dataset="{input.dataset}", weights="{input.weights}", out="{output}", threads="{threads}")
+
+
+rule evaluate:
+    input:
+        dataset=known(dataset_file),
+        prediction=known("runs/{study}/{seed}/prediction.zarr/zarr.json"),
+    output:
+        "runs/{study}/{seed}/metrics.json",
+    params:
+        spec=task_spec,
+        code=task_code("evaluate"),
+        about=about,
+    log:
+        "logs/evaluate/{study}/{seed}.log",
+    conda:
+        "../envs/physiglot.yaml"
+    shell:
+        command("evaluate", dataset="{input.dataset}", prediction="{input.prediction}", out="{output}")

@@ -1,0 +1,75 @@
+rule plot:
+    input:
+        dataset=known(dataset_file),
+        prediction=known("runs/{study}/{seed}/prediction.zarr/zarr.json"),
+        metrics=known("runs/{study}/{seed}/metrics.json"),
+    output:
+        report(
+            directory("runs/{study}/{seed}/figures"),
+            patterns=["{figure}.svg"],
+            caption="../docs/captions/figure.rst",
+            category=lambda w: CONFIG.papers[study(w).paper].title,
+            subcategory=lambda w: f"{study(w).system}, {study(w).dataset}",
+            labels=lambda w: {"model": study(w).label, "figure": "{figure}"},
+        ),
+    params:
+        spec=task_spec,
+        code=task_code("plot"),
+        about=about,
+        label=lambda w: study(w).label,
+    log:
+        "logs/plot/{study}/{seed}.log",
+    conda:
+        "../envs/physiglot.yaml"
+    shell:
+        command(
+            "plot",
+            dataset="{input.dataset}",
+            prediction="{input.prediction}",
+            metrics="{input.metrics}",
+            out="{output}",
+        )
+
+
+rule table:
+    input:
+        metrics_files,
+    output:
+        csv="papers/{paper}/table.csv",
+        md="papers/{paper}/table.md",
+        html=report(
+            "papers/{paper}/table.html",
+            caption="../docs/captions/table.rst",
+            category=lambda w: CONFIG.papers[w.paper].title,
+            subcategory="Table and comparisons",
+            labels=lambda w: {"model": "all", "figure": "table"},
+        ),
+        figures=report(
+            directory("papers/{paper}/figures"),
+            patterns=["{figure}.svg"],
+            caption="../docs/captions/comparison.rst",
+            category=lambda w: CONFIG.papers[w.paper].title,
+            subcategory="Table and comparisons",
+            labels=lambda w: {"model": "all", "figure": "{figure}"},
+        ),
+    params:
+        spec=table_spec,
+        code=table_code,
+        about=about,
+    log:
+        "logs/table/{paper}.log",
+    conda:
+        "../envs/physiglot.yaml"
+    shell:
+        command("table", metrics="{input}", figures="{output.figures}", out="{output.csv}")
+
+
+# One target per paper: `snakemake koopman`.
+for paper in CONFIG.papers:
+
+    rule:
+        name:
+            paper
+        localrule: True
+        input:
+            outputs_of(paper),

@@ -1,0 +1,1 @@
+"""physiglot: simulate physical systems, learn their language, reproduce the papers."""

@@ -1,0 +1,117 @@
+"""Windows of the training data, drawn so that the batch of a step depends on nothing but the seed and the step.
+
+Data that fits stays in RAM as tensors, and a batch is one gather. What does not fit passes through a pool of
+whole shards that a background thread renews (see `stream`).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import store
+
+Arrays = dict[str, torch.Tensor]
+
+
+def sources(dataset: Path, embedded: Path | None, split: str) -> dict[str, Any]:
+    """The lazy arrays of a split by batch name: `state`, `smooth` and, with an embedding, `embedded`."""
+    data = store.open_group(dataset, split)
+    found = {"state": data["state"], "smooth": data["smooth"] if "smooth" in data else data["state"]}
+    if embedded is not None:
+        found["embedded"] = store.open_group(embedded, split)["embedded"]
+    return found
+
+
+def shards(array: Any) -> list[tuple[int, int]]:
+    """The ranges of members that lie in one shard each."""
+    size = (array.encoding.get("shards") or array.encoding["chunks"])[0]
+    return [(start, min(start + size, len(array))) for start in range(0, len(array), size)]
+
+
+def unique(lazy: dict[str, Any]) -> list[Any]:
+    """The sources without repetition: `smooth` may be `state`."""
+    return list({id(array): array for array in lazy.values()}.values())
+
+
+def in_memory(lazy: dict[str, Any]) -> Arrays:
+    """The arrays as float32 tensors, read shard by shard; equal sources share one tensor."""
+    tensors = {}
+    for array in unique(lazy):
+        values = np.empty(array.shape, np.float32)
+        for start, stop in shards(array):
+            values[start:stop] = array[start:stop].values
+        tensors[id(array)] = torch.from_numpy(values)
+    return {name: tensors[id(array)] for name, array in lazy.items()}
+
+
+def gibibytes(lazy: dict[str, Any]) -> float:
+    return sum(4 * array.size for array in unique(lazy)) / 2**30
+
+
+class Sampler:
+    """(series, start) of the windows of step `i`: a shuffled grid of stride `stride`, or random crops."""
+
+    def __init__(self, members: int, times: int, training: dict, seed: int):
+        self.members, self.seed, self.stride = members, seed, training["stride"]
+        self.window = training["window"]
+        if times < self.window:
+            raise ValueError(f"training.window: {self.window}: longer than the series, which have {times} steps")
+        self.starts = np.arange(0, times - self.window + 1, self.stride or 1)
+        self.batch = training["batch"]
+        self.per_member = len(self.starts) if self.stride else times // self.window
+        self.per_epoch = max(1, members * self.per_member // self.batch)
+        self._epoch, self._order = -1, np.empty(0)
+
+    def random(self, *key: int) -> np.random.Generator:
+        """A random stream of its own for every key."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+
+    def at(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        if not self.stride:
+            rng = self.random(0, step)
+            return rng.integers(self.members, size=self.batch), rng.integers(len(self.starts), size=self.batch)
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = self.random(1, epoch).permutation(self.members * len(self.starts))
+        chosen = self._order[place * self.batch : (place + 1) * self.batch]
+        return chosen // len(self.starts), self.starts[chosen % len(self.starts)]
+
+
+def gather(arrays: Arrays, members: np.ndarray, starts: np.ndarray, window: int, device: Any = None) -> Arrays:
+    """Windows (batch, window, …) of arrays (member, time, …) by one index per array."""
+    first = next(iter(arrays.values()))
+    rows = torch.as_tensor(members * first.shape[1] + starts).to(first.device)
+    index = (rows[:, None] + torch.arange(window, device=first.device)).reshape(-1)
+    cut: dict[int, torch.Tensor] = {}
+    for array in arrays.values():
+        if id(array) not in cut:
+            states = array.flatten(0, 1).index_select(0, index)
+            cut[id(array)] = states.unflatten(0, (len(members), window)).to(device, non_blocking=True)
+    return {name: cut[id(array)] for name, array in arrays.items()}
+
+
+class InMemory:
+    """All of a split on the device."""
+
+    def __init__(self, lazy: dict[str, Any], training: dict, seed: int, device: Any):
+        arrays = in_memory(lazy)
+        moved = {id(t): t.to(device) for t in arrays.values()}
+        self.arrays = {name: moved[id(t)] for name, t in arrays.items()}
+        members, times = self.arrays["state"].shape[:2]
+        self.sampler = Sampler(members, times, training, seed)
+
+    def at(self, step: int) -> Arrays:
+        return gather(self.arrays, *self.sampler.at(step), self.sampler.window)
+
+
+def open_split(dataset: Path, embedded: Path | None, split: str, training: dict, seed: int, device: Any) -> Any:
+    """The batches of a split: in memory if it fits `training["in_memory"]` GiB, streamed otherwise."""
+    lazy = sources(dataset, embedded, split)
+    if gibibytes(lazy) <= training["in_memory"]:
+        return InMemory(lazy, training, seed, device)
+    from .stream import Stream
+
+    return Stream(lazy, training, seed, device)

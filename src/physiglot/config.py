@@ -1,0 +1,292 @@
+"""The schema of the configuration: what a system, a model, a task, a study and a paper are.
+
+Everything is checked before anything runs: unknown keys, wrong types, impossible values, names that do not
+exist, and the parameters of every system, model and task against the `Params` of its own module (which is
+taken out of the source without importing torch or numba, see `symbols`).
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from .strict import Strict
+from .symbols import PACKAGE, load
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run: one sentence naming the key, the value and what is allowed."""
+
+
+class Tracking(Strict):
+    uri: str | None = Field("sqlite:///mlflow.db", description="MLflow store; MLFLOW_TRACKING_URI overrides it")
+
+
+class Dask(Strict):
+    scheduler: Literal["threads", "distributed"] = "threads"
+    workers: int = Field(2, ge=1, description="worker processes of a distributed scheduler")
+    memory: str = Field("2GiB", description="memory limit of one distributed worker")
+
+
+class Noise(Strict):
+    level: float = Field(gt=0, lt=1, description="p in x(1 + p eta), or p std eta; eta ~ N(0, 1) i.i.d.")
+    mode: Literal["relative", "std"] = "relative"
+    splits: list[str] = ["train", "val"]
+    seed: int = Field(0, ge=0)
+
+
+class Smooth(Strict):
+    window: int = Field(15, ge=3, description="Savitzky-Golay window in saved steps, odd")
+    order: int = Field(4, ge=0)
+
+    @model_validator(mode="after")
+    def _odd_and_longer_than_order(self) -> "Smooth":
+        if self.window % 2 == 0 or self.window <= self.order:
+            raise ValueError(f"window {self.window} must be odd and above order {self.order}")
+        return self
+
+
+class Dataset(Strict):
+    noise: Noise | None = None
+    smooth: Smooth | None = None
+
+
+class Split(Strict):
+    members: int = Field(ge=1)
+    params: dict[str, Any] = Field({}, description="parameters of the system that differ in this split")
+
+
+class System(Strict):
+    module: str = Field(description="the file systems/<module>.py")
+    seed: int = Field(0, ge=0)
+    block: int = Field(256, ge=1, description="members of one immutable block, the unit of work")
+    chunk: int = Field(64, ge=1, description="members of one chunk; chunks of a block share one shard")
+    params: dict[str, Any] = {}
+    splits: dict[str, Split]
+    datasets: dict[str, Dataset] = {"clean": Dataset()}
+
+    @model_validator(mode="after")
+    def _train_split_and_chunks(self) -> "System":
+        if "train" not in self.splits or "val" not in self.splits:
+            raise ValueError("splits must name train and val")
+        if self.block % self.chunk:
+            raise ValueError(f"block {self.block} must be a multiple of chunk {self.chunk}")
+        return self
+
+
+class Training(Strict):
+    window: int = Field(64, ge=1, description="saved steps of one training window")
+    stride: int | None = Field(None, ge=1, description="window starts; a random start in each series if omitted")
+    batch: int = Field(64, ge=1, description="windows per step")
+    epochs: int | None = Field(None, ge=0)
+    steps: int | None = Field(None, ge=0, description="optimiser steps, instead of epochs")
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights that are kept")
+    schedule: Literal["constant", "cosine", "exponential", "warm_restarts"] = "constant"
+    warmup: float = Field(0.0, ge=0, lt=1, description="fraction of the training with a rising rate")
+    decay: float = Field(0.995, gt=0, le=1, description="factor per epoch of the exponential schedule")
+    restart: int = Field(14, ge=1, description="epochs of the first cosine cycle; each next is twice as long")
+    select: Literal["last", "best"] = Field("last", description="which weights are kept: best is by validation loss")
+    warm_start: bool = Field(False, description="start from the previous weights when only the data grew")
+    in_memory: float = Field(4.0, ge=0, description="GiB of data that may be held in RAM; above, shards stream")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Training":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("exactly one of epochs and steps must be given")
+        return self
+
+
+class Part(Strict):
+    module: str = Field(description="the file models/<module>.py")
+    params: dict[str, Any] = {}
+    training: Training
+
+
+class Model(Part):
+    embedding: Part | None = None
+    predict: dict[str, Any] = Field({}, description="options of the model's predict")
+
+
+class Task(Strict):
+    module: str = Field(description="the file tasks/<module>.py")
+    params: dict[str, Any] = {}
+
+
+class Study(Strict):
+    paper: str
+    variant: Literal["faithful", "ours", "baseline", "ablation"]
+    label: str
+    system: str
+    dataset: str = "clean"
+    model: str
+    task: str
+    seeds: list[int] = Field([0], min_length=1)
+    weights: str | None = Field(None, description="a study whose weights are used instead of training")
+    predict: dict[str, Any] = Field({}, description="options of predict that differ from the model's")
+    published: dict[str, float] = {}
+    source: str = ""
+    threads: int = Field(1, ge=1)
+
+
+class Paper(Strict):
+    title: str
+    reference: str
+    note: str = Field("", description="what the table means; printed under it")
+
+
+class Config(Strict):
+    tracking: Tracking = Tracking()
+    dask: Dask = Dask()
+    systems: dict[str, System]
+    models: dict[str, Model]
+    tasks: dict[str, Task]
+    studies: dict[str, Study]
+    papers: dict[str, Paper]
+
+
+def _allowed(schema: type[Strict], location: tuple) -> str:
+    """What may stand where an unknown key stands, the nearest names first."""
+    fields: Any = schema
+    for part in location[:-1]:
+        field = getattr(fields, "model_fields", {}).get(part)
+        annotation = field.annotation if field else fields
+        fields = next((t for t in (annotation, *_arguments(annotation)) if hasattr(t, "model_fields")), fields)
+    names = list(getattr(fields, "model_fields", {}))
+    near = difflib.get_close_matches(str(location[-1]), names, n=1)
+    return (f"did you mean {near[0]}? " if near else "") + "allowed: " + ", ".join(names)
+
+
+def _arguments(annotation: Any) -> list:
+    found = []
+    for argument in getattr(annotation, "__args__", ()):
+        found += [argument, *_arguments(argument)]
+    return found
+
+
+def _sentence(schema: type[Strict], error: Any, prefix: str) -> str:
+    location = tuple(error["loc"])
+    key = ".".join(str(part) for part in (*prefix.split("."), *location) if part != "")
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_allowed(schema, location)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"{key}: a required key is missing"
+    value = repr(error["input"])
+    return f"{key}: {value[:60] + '…' if len(value) > 60 else value}: {message[0].lower() + message[1:]}"
+
+
+def check(schema: type[Strict], values: Any, prefix: str = "") -> Any:
+    """`values` as a `schema`, or a ConfigError that names every bad key, what was given and what is allowed."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        lines = [_sentence(schema, e, prefix) for e in error.errors()]
+        raise ConfigError("configuration error: " + "; ".join(dict.fromkeys(lines))) from None
+
+
+def params_of(kind: str, module: str, key: str) -> type[Strict]:
+    """The `Params` class of `physiglot.<kind>.<module>`, without importing the module."""
+    folder = PACKAGE / kind
+    known = sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__")
+    if module not in known:
+        raise ConfigError(
+            f"configuration error: {key}: {module!r}: no such file {kind}/{module}.py; allowed: {', '.join(known)}"
+        )
+    return load(f"{kind}.{module}", "Params")
+
+
+def _named(key: str, name: str, known: Any) -> None:
+    if name not in known:
+        raise ConfigError(f"configuration error: {key}: {name!r}: no such name; allowed: {', '.join(known)}")
+
+
+def _check_systems(config: Config) -> None:
+    for name, system in config.systems.items():
+        schema = params_of("systems", system.module, f"systems.{name}.module")
+        for split, s in system.splits.items():
+            check(schema, {**system.params, **s.params}, f"systems.{name}.params (split {split})")
+        for dataset, d in system.datasets.items():
+            for split in d.noise.splits if d.noise else []:
+                _named(f"systems.{name}.datasets.{dataset}.noise.splits", split, system.splits)
+
+
+def _check_models(config: Config) -> None:
+    for name, model in config.models.items():
+        check(params_of("models", model.module, f"models.{name}.module"), model.params, f"models.{name}.params")
+        if part := model.embedding:
+            key = f"models.{name}.embedding"
+            check(params_of("models", part.module, f"{key}.module"), part.params, f"{key}.params")
+    for name, task in config.tasks.items():
+        check(params_of("tasks", task.module, f"tasks.{name}.module"), task.params, f"tasks.{name}.params")
+
+
+def _check_studies(config: Config) -> None:
+    for name, study in config.studies.items():
+        key = f"studies.{name}"
+        _named(f"{key}.paper", study.paper, config.papers)
+        _named(f"{key}.system", study.system, config.systems)
+        system = config.systems[study.system]
+        _named(f"{key}.dataset", study.dataset, system.datasets)
+        _named(f"{key}.model", study.model, config.models)
+        _named(f"{key}.task", study.task, config.tasks)
+        for rollout, r in config.tasks[study.task].params.get("rollouts", {}).items():
+            split = r.get("split", "test")
+            _named(f"tasks.{study.task}.params.rollouts.{rollout}.split", split, system.splits)
+            members = r.get("members") or 0
+            if members > system.splits[split].members:
+                raise ConfigError(
+                    f"configuration error: tasks.{study.task}.params.rollouts.{rollout}.members: {members}: "
+                    f"split {split} of {study.system} has {system.splits[split].members} members"
+                )
+        if study.weights is not None:
+            _named(f"{key}.weights", study.weights, config.studies)
+            if study.seeds != config.studies[study.weights].seeds:
+                raise ConfigError(
+                    f"configuration error: {key}.seeds: {study.seeds}: must equal those of {study.weights}, whose weights it uses"
+                )
+
+
+def validate(values: dict) -> Config:
+    """The configuration, checked whole. Raises ConfigError with one sentence about what is wrong."""
+    config = check(Config, values)
+    _check_systems(config)
+    _check_models(config)
+    _check_studies(config)
+    return config
+
+
+def expand(values: dict, folder: Path) -> dict:
+    """`values` laid over the file that its key `base` names (relative to `folder`), if it has one."""
+    values = dict(values)
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    path = folder / base
+    if not path.is_file():
+        raise ConfigError(f"configuration error: base: {base!r}: no such file in {folder}")
+    merged = expand(read(path), folder)
+    _merge(merged, values)
+    return merged
+
+
+def read(*paths: Path) -> dict:
+    """The configuration files merged in order, later keys winning, as Snakemake merges them."""
+    import yaml
+
+    merged: dict = {}
+    for path in paths:
+        _merge(merged, yaml.safe_load(Path(path).read_text()) or {})
+    return merged
+
+
+def _merge(into: dict, other: dict) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value

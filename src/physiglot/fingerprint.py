@@ -1,0 +1,93 @@
+"""Content hashes of arrays, files and code: what a re-run is decided by."""
+
+import ast
+import hashlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .symbols import PACKAGE, ROOT, reachable
+
+LOCK = PACKAGE.parents[1] / "requirements.lock"
+
+
+def digest(*parts: bytes | memoryview | str) -> str:
+    """32 hexadecimal digits of BLAKE2b over the parts."""
+    h = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        h.update(len(data).to_bytes(8, "little"))
+        h.update(data)
+    return h.hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys: equal specs give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def array(name: str, dims: tuple, values: Any) -> str:
+    """Hash of a named array: name, dimensions, type, shape and bytes."""
+    import numpy as np
+
+    values = np.ascontiguousarray(values)
+    data = memoryview(values).cast("B") if values.size else b""
+    return digest(name, canonical(list(dims)), values.dtype.str, canonical(list(values.shape)), data)
+
+
+def of(path: Path) -> str:
+    """Fingerprint of an output: the attribute of a store, the bytes of a file or of the files of a folder."""
+    path = Path(path)
+    if path.is_dir():
+        return digest(*(part for f in sorted(path.iterdir()) for part in (f.name, f.read_bytes())))
+    if path.name == "zarr.json":
+        return json.loads(path.read_text())["attributes"]["fingerprint"]
+    return digest(path.read_bytes())
+
+
+@cache
+def _locked(lock: Path) -> dict[str, str]:
+    if not lock.is_file():
+        return {}
+    pairs = re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(), re.MULTILINE)
+    return {name.lower().replace("_", "-"): version for name, version in pairs}
+
+
+def _libraries(nodes: list[ast.stmt]) -> set[str]:
+    """`name==version` of the locked third-party packages that the statements import."""
+    names = set()
+    for node in (n for top in nodes for n in ast.walk(top)):
+        if isinstance(node, ast.Import):
+            names |= {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names.add(node.module.split(".")[0])
+    locked = _locked(LOCK)
+    return {f"{n}=={locked[n]}" for n in names if n in locked}
+
+
+def code(*entries: str) -> str:
+    """Hash of the code that `entries` run, and of the locked versions of the libraries that it imports.
+
+    An entry is `module` (all of `physiglot.module`) or `module:symbol`. Comments, docstrings and layout do
+    not count; neither does code in the same files that the entries cannot reach.
+    """
+    roots = []
+    for entry in entries:
+        module, _, symbol = entry.partition(":")
+        roots.append((f"{ROOT}.{module}", symbol or None))
+    parts = []
+    for module, nodes in sorted(reachable(*roots).items()):
+        parts += sorted(f"{module}:{ast.dump(node)}" for node in nodes)
+        parts += sorted(_libraries(nodes))
+    return digest(*parts)
+
+
+def constant(module: str, name: str) -> Any:
+    """The literal bound to `name` at the top of `physiglot.<module>`, read from its source."""
+    for node in reachable((f"{ROOT}.{module}", name))[f"{ROOT}.{module}"]:
+        value = getattr(node, "value", None)
+        if value is not None:
+            return ast.literal_eval(value)
+    raise AttributeError(f"{module} defines no literal {name}")

@@ -1,0 +1,113 @@
+"""Koopman embedding: coordinates in which the dynamics is a linear map.
+
+Geneva & Zabaras, Neural Networks 146 (2022) 272, arXiv 2010.03957, §2.1: an encoder F, a decoder G and an
+operator K are trained so that G(K^j F(x_0)) = x_j. Then K is discarded and F embeds the states for a
+sequence model; with K it is a forecaster by itself.
+
+What goes beyond the paper, each by a parameter: the state itself as the first channels (the decoder is then
+exact), monomials of the state as further channels (a dictionary, Williams, Kevrekidis & Rowley 2015), and an
+operator exp(S - D) with S skew and D >= 0, which cannot grow (|eigenvalues| <= 1).
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..strict import Strict
+from .polynomial import monomials
+
+
+class Params(Strict):
+    channels: int = Field(32, ge=1, description="learnt channels of the embedding")
+    width: int = Field(500, ge=1, description="hidden units of encoder and decoder")
+    activation: Literal["relu", "silu"] = "relu"
+    normalise: bool = Field(True, description="LayerNorm on the embedding")
+    state: bool = Field(False, description="the standardised state as the first channels")
+    dictionary: int = Field(1, ge=1, description="degree of the monomials that join the state; 1 is none")
+    operator: Literal["banded", "stable"] = "banded"
+    bands: int = Field(2, ge=1, description="skew off-diagonals of K")
+    reconstruction: float = Field(1e4, ge=0, description="weight of |x_j - G F x_j|^2")
+    dynamics: float = Field(1.0, ge=0, description="weight of |x_j - G K^j F x_0|^2")
+    decay: float = Field(0.1, ge=0, description="weight of |K|^2")
+    consistency: float = Field(0.0, ge=0, description="weight of |F x_j - K^j F x_0|^2")
+
+
+class Operator(nn.Module):
+    """K of size n: diagonal and skew off-diagonals, K[i, i+j] = k, K[i+j, i] = -k; or the exponential of such a matrix."""
+
+    def __init__(self, n: int, bands: int, stable: bool):
+        super().__init__()
+        self.stable = stable
+        self.diagonal = nn.Parameter(torch.full((n,), -4.0) if stable else torch.linspace(1, 0, n))
+        sizes = [n - j for j in range(1, min(bands, n - 1) + 1)]
+        self.bands = nn.ParameterList([nn.Parameter(0.1 * torch.rand(size)) for size in sizes])
+
+    def matrix(self) -> Tensor:
+        skew = sum((torch.diag(b, j) - torch.diag(b, -j) for j, b in enumerate(self.bands, 1)), torch.zeros(()))
+        if self.stable:
+            return torch.matrix_exp(skew - torch.diag(functional.softplus(self.diagonal)))
+        return skew + torch.diag(self.diagonal)
+
+    def powers(self, z: Tensor, steps: int) -> Tensor:
+        """z, K z, … K^(steps-1) z of z (batch, channel), as (batch, steps, channel)."""
+        k, states = self.matrix(), [z]
+        for _ in range(steps - 1):
+            states.append(states[-1] @ k.T)
+        return torch.stack(states, 1)
+
+
+class Model(nn.Module):
+    def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: nn.Module | None = None):
+        super().__init__()
+        self.params, fields = params, len(mean)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        act = {"relu": nn.ReLU, "silu": nn.SiLU}[params.activation]
+        self.encoder = nn.Sequential(nn.Linear(fields, params.width), act(), nn.Linear(params.width, params.channels))
+        self.norm = nn.LayerNorm(params.channels) if params.normalise else nn.Identity()
+        given = self._given(torch.zeros(1, fields)).shape[-1]
+        self.channels = given + params.channels
+        if not params.state:
+            self.decoder = nn.Sequential(
+                nn.Linear(params.channels, params.width), act(), nn.Linear(params.width, fields)
+            )
+        self.operator = Operator(self.channels, params.bands, params.operator == "stable")
+
+    def _given(self, x: Tensor) -> Tensor:
+        """The channels that are not learnt: nothing, the state, or its monomials (the linear ones first)."""
+        if not self.params.state:
+            return x[..., :0]
+        return x if self.params.dictionary == 1 else monomials(x, self.params.dictionary)[..., 1:]
+
+    def embed(self, state: Tensor) -> Tensor:
+        """F: (…, field) in physical units -> (…, channel)."""
+        x = (state - self.mean) / self.std
+        return torch.cat([self._given(x), self.norm(self.encoder(x))], -1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """G: (…, channel) -> (…, field) in physical units. Exact if the state is among the channels."""
+        x = z[..., : len(self.mean)] if self.params.state else self.decoder(z)
+        return x * self.std + self.mean
+
+    def loss(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:
+        """The sum over the window of reconstruction, dynamics and latent consistency, and the decay of K."""
+        p, states = self.params, batch["smooth"]
+        z, steps = self.embed(states), states.shape[1]
+        advanced = self.operator.powers(z[:, 0], steps)
+        terms = {
+            "reconstruction": steps * functional.mse_loss(self.decode(z), states),
+            "dynamics": steps * functional.mse_loss(self.decode(advanced), states),
+            "consistency": steps * functional.mse_loss(advanced, z),
+            "decay": steps * self.operator.matrix().square().sum(),
+        }
+        weights = p.model_dump()
+        total = sum((weights[name] * value for name, value in terms.items()), torch.zeros(()))
+        return {"loss": total, **terms}
+
+    def predict(self, start: Tensor, steps: int) -> Tensor:
+        """(member, field) -> (member, steps, field): G K^j F x_0, index 0 the given start."""
+        states = self.decode(self.operator.powers(self.embed(start), steps))
+        return torch.cat([start[:, None], states[:, 1:]], 1)

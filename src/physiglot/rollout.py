@@ -1,0 +1,16 @@
+"""What a task asks of a model's `predict`: from which states, for how many steps."""
+
+from pydantic import Field
+
+from .strict import Strict
+
+
+class Rollout(Strict):
+    split: str = Field("test", description="the split whose first states are the starts")
+    members: int | None = Field(None, ge=1, description="how many of its series; all if omitted")
+    steps: int | None = Field(None, ge=1, description="steps to predict; as many as the truth has if omitted")
+    nudge: float = Field(
+        0.0,
+        ge=0,
+        description="offset added to every field of the start, in its units: a twin to measure chaos by",
+    )

@@ -1,0 +1,7 @@
+"""The base of every parameter class: unknown keys and wrong types are errors, values are frozen."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

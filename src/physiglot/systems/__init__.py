@@ -1,0 +1,1 @@
+"""What is simulated: one module per physical system, found by its name."""

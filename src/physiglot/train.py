@@ -1,0 +1,257 @@
+"""Train an embedding or a model: one loop for all.
+
+The randomness of a step is seeded by the seed and the step, so a resumed training is the uninterrupted one:
+on a CPU the weights are equal bit by bit.
+"""
+
+import math
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import batches, checkpoint, fingerprint, models, stage, store
+
+VALIDATION = 256
+SAVE_EVERY = float(os.environ.get("PHYSIGLOT_SAVE_EVERY", 60))
+
+
+def rate(training: dict, step: int, steps: int, per_epoch: int) -> float:
+    """Learning rate of a step, a function of the fraction done or of the epoch."""
+    done, epoch = step / max(1, steps), step / per_epoch
+    lr = training["lr"] * min(1.0, (step + 1) / max(1.0, training["warmup"] * steps))
+    if training["schedule"] == "cosine":
+        rest = (done - training["warmup"]) / (1 - training["warmup"])
+        return lr * 0.5 * (1 + math.cos(math.pi * max(0.0, rest)))
+    if training["schedule"] == "exponential":
+        return lr * training["decay"] ** int(epoch)
+    if training["schedule"] == "warm_restarts":
+        cycle = int(math.log2(epoch / training["restart"] + 1))
+        begin, length = training["restart"] * (2**cycle - 1), training["restart"] * 2**cycle
+        return 1e-9 + (lr - 1e-9) * 0.5 * (1 + math.cos(math.pi * (epoch - begin) / length))
+    return lr
+
+
+def optimizer_of(model: torch.nn.Module, training: dict) -> torch.optim.Optimizer | None:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training["optimizer"]]
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    return kind(learnt, lr=training["lr"], weight_decay=training["weight_decay"], fused=True) if learnt else None
+
+
+class Average:
+    """Exponential moving average of the learnt weights; without a decay, the weights themselves."""
+
+    def __init__(self, model: torch.nn.Module, decay: float | None):
+        self.live = [p for p in model.parameters() if p.requires_grad]
+        self.decay = decay
+        self.mean = [p.detach().clone() for p in self.live]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        if self.decay:
+            decay = min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self.mean, self.live, 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange live and averaged weights; twice is nothing."""
+        if self.decay:
+            for live, mean in zip(self.live, self.mean, strict=True):
+                kept = live.clone()
+                live.copy_(mean)
+                mean.copy_(kept)
+
+
+class Stop:
+    """Set by SIGTERM or SIGUSR1: save and leave at the next step."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._set)
+
+    def _set(self, number: int, frame: Any) -> None:
+        self.signal = number
+
+
+def steps_of(training: dict, per_epoch: int) -> int:
+    return training["steps"] if training["steps"] is not None else training["epochs"] * per_epoch
+
+
+def _values(losses: dict[str, torch.Tensor]) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+def _seed(seed: int, step: int) -> None:
+    torch.manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
+class Loop:
+    """The state of a training and its steps."""
+
+    def __init__(self, model: Any, data: Any, val: Any, training: dict, seed: int, snapshots: checkpoint.Snapshots):
+        self.model, self.data, self.val, self.training, self.seed = model, data, val, training, seed
+        self.snapshots, self.per_epoch = snapshots, data.sampler.per_epoch
+        self.steps = steps_of(training, self.per_epoch)
+        self.optimizer = optimizer_of(model, training)
+        self.average = Average(model, training["ema"])
+        self.step, self.best = 0, {"loss": math.inf, "weights": []}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        if self.optimizer:
+            self.optimizer.load_state_dict(state["optimizer"])
+        for mean, saved in zip(self.average.mean, state["average"], strict=True):
+            mean.copy_(saved)
+        self.step, self.best = state["step"], state["best"]
+
+    def save(self) -> None:
+        optimizer = self.optimizer.state_dict() if self.optimizer else {}
+        state = {"model": self.model.state_dict(), "optimizer": optimizer, "average": self.average.mean}
+        self.snapshots.save({**state, "step": self.step, "best": self.best})
+
+    def advance(self) -> dict[str, torch.Tensor]:
+        """One optimiser step; returns the losses."""
+        assert self.optimizer is not None
+        _seed(self.seed, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(self.training, self.step, self.steps, self.per_epoch)
+        losses = self.model.loss(self.data.at(self.step), self.step / self.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        if self.training["clip"]:
+            torch.nn.utils.clip_grad_norm_(self.average.live, self.training["clip"], foreach=True)
+        self.optimizer.step()
+        self.average.update(self.step)
+        self.step += 1
+        return losses
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The loss of the averaged weights on windows of the validation split."""
+        _seed(self.seed, 0)
+        self.average.swap()
+        self.model.eval()
+        losses = _values(self.model.loss(self.val.at(0), 1.0))
+        if losses["loss"] < self.best["loss"]:
+            self.best = {"loss": losses["loss"], "weights": [p.detach().clone() for p in self.average.live]}
+        self.model.train()
+        self.average.swap()
+        return {f"val_{name}": value for name, value in losses.items()}
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Leave the weights that are kept in the model: the averaged ones, of the last or of the best step."""
+        self.average.swap()
+        if self.training["select"] == "best":
+            for live, best in zip(self.average.live, self.best["weights"], strict=True):
+                live.copy_(best)
+
+    def run(self, curves: checkpoint.Curves, stop: Stop) -> None:
+        every, began, saved, first = max(1, self.steps // 100), time.monotonic(), time.monotonic(), self.step
+        if self.step == 0 and self.steps:
+            curves.log(0, self.validate())
+        while self.step < self.steps:
+            losses = self.advance()
+            if self.step % every == 0 or self.step == self.steps:
+                self._log(curves, _values(losses), began, first, every)
+            if stop.signal:
+                self.save()
+                raise stage.Interrupted(
+                    f"signal {stop.signal} at step {self.step} of {self.steps}; run again to continue"
+                )
+            if time.monotonic() - saved > SAVE_EVERY:
+                self.save()
+                saved = time.monotonic()
+
+    def _log(self, curves: checkpoint.Curves, values: dict[str, float], began: float, first: int, every: int) -> None:
+        if not all(math.isfinite(v) for v in values.values()):
+            raise FloatingPointError(
+                f"the loss is not finite at step {self.step} of {self.steps} ({values}): lower training.lr or training.clip"
+            )
+        if self.step % (10 * every) == 0 or self.step == self.steps:
+            values |= self.validate()
+        speed = (self.step - first) / (time.monotonic() - began)
+        curves.log(self.step - 1, {**values, "steps_per_second": speed})
+        text = " ".join(f"{k} {v:.4g}" for k, v in values.items())
+        eta = (self.steps - self.step) / speed
+        print(f"step {self.step}/{self.steps} {text} | {speed:.1f} steps/s, {eta:.0f} s left", flush=True)
+
+
+def fit(model: Any, dataset: Path, embedded: Path | None) -> None:
+    """The closed-form part of a model, on the whole training split."""
+    if hasattr(model, "fit"):
+        arrays = batches.in_memory(batches.sources(dataset, embedded, "train"))
+        arrays["val"] = batches.in_memory(batches.sources(dataset, embedded, "val"))["state"]
+        values = model.fit(arrays)
+        print("fit: " + " ".join(f"{k} {v:.6g}" for k, v in values.items()), flush=True)
+
+
+def _embedding(weights: Path | None, embedded: Path | None) -> Any:
+    if weights is None or embedded is None:
+        return None
+    made_by, given = store.attributes(embedded)["embedding"], fingerprint.of(weights)
+    if made_by != given:
+        raise ValueError(f"{embedded}: made by the embedding {made_by}, but {weights} is {given}: run embed again")
+    return models.load(weights).requires_grad_(False)
+
+
+def train(
+    *,
+    spec: dict,
+    dataset: Path,
+    out: Path,
+    weights: Path | None = None,
+    embedded: Path | None = None,
+    threads: int = 1,
+    code: str = "",
+) -> None:
+    """Train `spec["part"]` (module, params, training) with `spec["seed"]` and write its weights.
+
+    `weights` and `embedded` are those of a frozen embedding, if the study has one. Interrupted by SIGTERM or
+    SIGUSR1 it saves its state, and goes on from there when it is run again.
+    """
+    stop = Stop()
+    torch.set_num_threads(threads)
+    part, seed, device = spec["part"], spec["seed"], "cuda" if torch.cuda.is_available() else "cpu"
+    inputs = [p for p in (dataset, weights, embedded) if p]
+    lineage = fingerprint.digest(code, fingerprint.canonical(spec))
+    key = fingerprint.digest(lineage, *(fingerprint.of(p) for p in inputs))
+    data_store, embedded_store = dataset.parent, embedded.parent if embedded else None
+    statistics = store.attributes(data_store)
+    mean, std = torch.tensor(statistics["mean"]), torch.tensor(statistics["std"])
+    torch.manual_seed(seed)
+    embedding = _embedding(weights, embedded_store)
+    model = models.build(part, mean, std, embedding)
+    snapshots = checkpoint.Snapshots(out.parent / "ckpt", key, lineage)
+    state, warm = snapshots.resume(), snapshots.warm() if part["training"]["warm_start"] else None
+    if state is None and warm is None:
+        fit(model, data_store, embedded_store)
+    elif state is None:
+        print("warm start from the previous weights", flush=True)
+        model.load_state_dict(warm)
+    model.to(device).train()
+    data = batches.open_split(data_store, embedded_store, "train", part["training"], seed, device)
+    windows = {**part["training"], "stride": None, "batch": VALIDATION}
+    val = batches.open_split(data_store, embedded_store, "val", windows, seed + 1, device)
+    loop = Loop(model, data, val, part["training"], seed, snapshots)
+    if state:
+        loop.load(state)
+        print(f"resumed at step {loop.step}", flush=True)
+    parameters = sum(p.numel() for p in loop.average.live)
+    print(
+        f"{part['module']}: {parameters} parameters, {loop.steps} steps on {device}, {threads} threads",
+        flush=True,
+    )
+    curves = checkpoint.Curves(out.with_suffix(".metrics.jsonl"), loop.step)
+    loop.run(curves, stop)
+    loop.finish()
+    models.save(out, model.cpu())
+    snapshots.finish(model.state_dict())
+
+
+if __name__ == "__main__":
+    stage.run(train)
