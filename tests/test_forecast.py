@@ -268,6 +268,6 @@ def test_figures_are_drawn_and_deterministic(name, figures, tmp_path):
 
 
 def test_comparison_without_anything_to_compare(full):
-    study = forecast.Study("s", "ours", "clean", {}, [{}], [{}], {}, "model")
+    study = forecast.Study("s", "ours", "clean", {}, [{}], [{}], {}, "model", full)
     for figure in forecast.compare([study]).values():
         assert "no rollout" in figure.axes[0].texts[0].get_text()

@@ -18,7 +18,8 @@ Arrays = dict[str, torch.Tensor]
 def sources(dataset: Path, embedded: Path | None, split: str) -> dict[str, Any]:
     """The lazy arrays of a split by batch name: `state`, `smooth` and, with an embedding, `embedded`."""
     data = store.open_group(dataset, split)
-    found = {"state": data["state"], "smooth": data["smooth"] if "smooth" in data else data["state"]}
+    state = data["state"]
+    found = {"state": state, "smooth": data["smooth"] if "smooth" in data else state}
     if embedded is not None:
         found["embedded"] = store.open_group(embedded, split)["embedded"]
     return found

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,4 +66,4 @@ class Curves:
 
     def log(self, step: int, values: dict[str, float]) -> None:
         with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            file.write(json.dumps({"step": step, "time": time.time(), **values}) + "\n")

@@ -41,7 +41,8 @@ def of(path: Path) -> str:
     """Fingerprint of an output: the attribute of a store, the bytes of a file or of the files of a folder."""
     path = Path(path)
     if path.is_dir():
-        return digest(*(part for f in sorted(path.iterdir()) for part in (f.name, f.read_bytes())))
+        shown = [f for f in sorted(path.iterdir()) if not f.name.startswith(".")]
+        return digest(*(part for f in shown for part in (f.name, f.read_bytes())))
     if path.name == "zarr.json":
         return json.loads(path.read_text())["attributes"]["fingerprint"]
     return digest(path.read_bytes())

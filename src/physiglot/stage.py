@@ -94,6 +94,7 @@ def _begin(stage: str, given: dict[str, Any], options: argparse.Namespace) -> di
         "output": str(given["out"]),
         "git": _git(),
         "host": socket.gethostname(),
+        "pid": os.getpid(),
         "python": platform.python_version(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID", ""),
         "start": time.time(),

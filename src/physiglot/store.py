@@ -130,7 +130,7 @@ def _digest(values: np.ndarray) -> str:
     raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     words = raw[: raw.size // 8 * 8].view(np.uint64)
     sums = np.add.reduceat(words, np.arange(0, words.size, PIECE // 8)) if words.size else words
-    codes = [google_crc32c.value(raw[i : i + PIECE].tobytes()) for i in range(0, raw.size, PIECE)]
+    codes = [google_crc32c.value(raw[i : i + PIECE]) for i in range(0, raw.size, PIECE)]
     kind = fingerprint.canonical([values.dtype.str, list(values.shape)])
     return fingerprint.digest(kind, sums.tobytes(), np.array(codes, np.uint32).tobytes())
 

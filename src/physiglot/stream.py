@@ -49,11 +49,12 @@ class Pool:
 def plan(lazy: dict[str, Any], ranges: Ranges, sampler: Sampler, gibibytes: float) -> tuple[int, int]:
     """(shards of a part, parts in RAM): a part holds the windows of a batch or more, if `gibibytes` allow two such.
 
-    They also have to hold a shard while it is read (as stored, compressed and not) and the order of the windows.
+    They also have to hold a shard while it is read (as stored, decoded and in between) and the order of the windows.
     """
     sources, members = unique(lazy), ranges[0][1] - ranges[0][0]
     shard = members * sum(4 * array[0].size for array in sources)
-    reading = members * (2 * max(array[0].nbytes for array in sources) + 24 * len(sampler.starts))
+    order = 24 * (len(sampler.starts) if sampler.stride else 1)
+    reading = members * (3 * max(array[0].nbytes for array in sources) + order)
     room = int(gibibytes * 2**30 - reading) // shard
     if room < 2:
         least = (2 * shard + reading) / 2**30

@@ -1,0 +1,45 @@
+# `make demo` and `make test` set up everything they need and run. `make help` lists the rest.
+PYTHON ?= python3
+VENV   ?= .venv
+CORES  ?= 2
+PAPER  ?=
+BIN    := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help setup demo test test-slurm lint bench report mlflow clean
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | column -t -s "$$(printf '\t')"
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+setup: $(VENV)/.installed ## the virtual environment, from the lock file
+
+demo: setup ## every study at demo scale, then the report (PAPER=koopman for one paper)
+	snakemake --cores $(CORES) $(PAPER)
+	snakemake --cores 1 --report report.html $(PAPER)
+	@echo "Open report.html; the tables are papers/*/table.md."
+
+test: setup ## the tests
+	python -m pytest
+
+lint: setup ## style, types, workflow
+	ruff check src tests benchmarks
+	ruff format --check src tests benchmarks
+	mypy
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+report: setup ## report.html of what has been run
+	snakemake --cores 1 --report report.html $(PAPER)
+
+mlflow: setup ## the MLflow UI on the local store
+	python -m physiglot.track publish --uri sqlite:///mlflow.db
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
+
+clean: ## remove what the workflow made (not the environment)
+	rm -rf data runs papers logs report.html mlflow.db mlartifacts .snakemake .physiglot

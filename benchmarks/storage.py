@@ -1,0 +1,198 @@
+"""Storage: our sharded layout through the zarrs pipeline, and training on data that does not fit in memory.
+
+60 KiB chunks in 16 MiB shards of Lorenz trajectories (float32, lz4 with bit shuffle), written a shard at a time
+and read whole: through physiglot.store (fingerprint and all) against zarr's own codec pipeline, and against
+HDF5 with 4 MiB chunks and no compression. All may use every core; all are checked to give back what was written.
+
+A training step (the LSTM baseline, one thread) streamed from shards through a small pool against the same step
+on data in memory; a shard is renewed every twenty steps, which is far more often than in our studies.
+"""
+
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import timing
+
+timing.require("numpy", "h5py", "torch", "zarr", "zarrs", "physiglot")
+
+import h5py  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import zarr  # noqa: E402
+
+from physiglot import batches, models, store, train  # noqa: E402
+from physiglot.stream import Stream  # noqa: E402
+from physiglot.systems import lorenz  # noqa: E402
+
+CHUNK, SHARD, SHARDS, STEPS = 5, 1365, 6, 1024
+ROUNDS = 9
+DEFAULT = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+TARGETS = {"write": 8.0, "read": 15.0, "h5py": 0.5, "training": 1.10}
+TRAINING = {
+    **{"window": 64, "stride": 64, "batch": 64, "steps": 10**6, "epochs": None, "lr": 1e-3, "clip": 1.0},
+    **{"optimizer": "adam", "weight_decay": 0.0, "ema": None, "schedule": "constant", "warmup": 0.0},
+}
+TURN, SMALL = 42, 85  # steps of a round, which see two renewals; members of a shard, 1 MiB
+
+
+def trajectories(members: int) -> np.ndarray:
+    """(member, time, field), float32."""
+    params = lorenz.Params(steps=STEPS)
+    return lorenz.simulate(params, members, np.random.default_rng(0))["state"].values.astype(np.float32)
+
+
+def layout(states: np.ndarray, chunk: int, shard: int) -> dict:
+    dims = ("member", "time", "field")
+    return {"dims": dims, "shape": states.shape, "dtype": states.dtype, "chunk": chunk, "shard": shard}
+
+
+def write_ours(path: Path, states: np.ndarray, chunk: int = CHUNK, shard: int = SHARD) -> None:
+    with store.new(path) as temporary:
+        store.allocate(temporary, "train", {"state": layout(states, chunk, shard)})
+        starts = range(0, len(states), shard)
+        digests = dict(store.fill(temporary, "train", "state", i, states[i : i + shard]) for i in starts)
+        store.finish(temporary, digests, ["train"])
+
+
+def read_ours(path: Path) -> np.ndarray:
+    return store.open_group(path, "train")["state"].values
+
+
+def write_zarr(path: Path, states: np.ndarray) -> None:
+    with zarr.config.set({"codec_pipeline.path": DEFAULT}):
+        array = zarr.create_array(
+            path,
+            shape=states.shape,
+            dtype=states.dtype,
+            chunks=(CHUNK, *states.shape[1:]),
+            shards=(SHARD, *states.shape[1:]),
+            compressors=zarr.codecs.BloscCodec(**store.CODECS),
+            overwrite=True,
+        )
+        for i in range(0, len(states), SHARD):
+            array[i : i + SHARD] = states[i : i + SHARD]
+
+
+def read_zarr(path: Path) -> np.ndarray:
+    with zarr.config.set({"codec_pipeline.path": DEFAULT}):
+        return zarr.open_array(path, mode="r")[:]
+
+
+def write_h5py(path: Path, states: np.ndarray) -> None:
+    with h5py.File(path, "w") as file:
+        chunks = (SHARD // 4, *states.shape[1:])
+        data = file.create_dataset("state", states.shape, states.dtype, chunks=chunks)
+        for i in range(0, len(states), SHARD):
+            data[i : i + SHARD] = states[i : i + SHARD]
+
+
+def read_h5py(path: Path) -> np.ndarray:
+    with h5py.File(path) as file:
+        return file["state"][:]
+
+
+WRITERS = {"physiglot": write_ours, "zarr": write_zarr, "h5py": write_h5py}
+READERS = {"physiglot": read_ours, "zarr": read_zarr, "h5py": read_h5py}
+
+
+def files(folder: Path, states: np.ndarray) -> dict[str, float]:
+    """Rates of writing and reading, ours over the others'."""
+    paths = {name: folder / f"{name}.store" for name in WRITERS}
+    for name, write in WRITERS.items():
+        write(paths[name], states)
+        timing.check(np.array_equal(READERS[name](paths[name]), states), f"{name} reads what it wrote")
+    found = {}
+    for kind in ("write", "read"):
+        if kind == "write":
+            calls = {n: bound(WRITERS[n], paths[n], states) for n in WRITERS}
+        else:
+            calls = {n: bound(READERS[n], paths[n]) for n in READERS}
+        seconds = timing.interleave(calls, ROUNDS)
+        rate = timing.rates(seconds, states.nbytes / 1e6)
+        timing.table(seconds, rate, f"{kind} MB/s", "physiglot")
+        found[kind] = rate["physiglot"] / rate["zarr"]
+        found[f"h5py_{kind}"] = rate["physiglot"] / rate["h5py"]
+    return found
+
+
+def bound(function: Callable, *given: object) -> Callable[[], object]:
+    return lambda: function(*given)
+
+
+def loops(path: Path) -> dict[str, train.Loop]:
+    """The same training on the same data, in memory and streamed through a seventh of it."""
+    lazy = batches.sources(path, None, "train")
+    part = {"module": "lstm", "params": {}}
+    sources = {
+        "memory": batches.InMemory(lazy, TRAINING, 0, "cpu"),
+        "stream": Stream(lazy, {**TRAINING, "in_memory": batches.gibibytes(lazy) / 7}, 0, "cpu"),
+    }
+    print(f"\na pool of {sources['stream'].size} of {sources['stream'].parts} shards, one new every {sources['stream'].turn} steps")
+    made = {}
+    for name, data in sources.items():
+        torch.manual_seed(0)
+        model = models.build(part, torch.zeros(3), torch.ones(3))
+        made[name] = train.Loop(model, data, None, TRAINING, 0, None)
+    return made
+
+
+def steps(loop: train.Loop) -> None:
+    for _ in range(TURN):
+        loop.advance()
+
+
+def streaming(folder: Path) -> float:
+    """Time of a training step on streamed data over that of a step on data in memory; all shards' time counts."""
+    states = trajectories(96 * SMALL)
+    write_ours(folder / "large.store", states, CHUNK, SMALL)
+    made = loops(folder / "large.store")
+    members = Sources(states)
+    for loop in made.values():
+        for step in (0, 500):
+            timing.check(members.hold(loop.data.at(step)["state"]), f"windows of step {step} are in the data")
+    seconds = timing.interleave({name: bound(steps, loop) for name, loop in made.items()}, 2 * ROUNDS)
+    rate = timing.rates(seconds, TURN)
+    timing.table(seconds, rate, "steps/s", "stream")
+    return rate["memory"] / rate["stream"]
+
+
+class Sources:
+    """Where windows come from, found by their first state."""
+
+    def __init__(self, states: np.ndarray):
+        self.states = states
+        grid = states[:, :: TRAINING["stride"]]
+        self.places = {grid[i, j].tobytes(): (i, j * TRAINING["stride"]) for i, j in np.ndindex(grid.shape[:2])}
+
+    def hold(self, batch: torch.Tensor) -> bool:
+        places = [self.places[window[0].numpy().tobytes()] for window in batch]
+        length = batch.shape[1]
+        return all(np.array_equal(w, self.states[i, t : t + length]) for w, (i, t) in zip(batch, places, strict=True))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder = Path(tempfile.mkdtemp(prefix="storage"))
+    try:
+        found = files(folder, trajectories(SHARDS * SHARD))
+        found["training"] = streaming(folder)
+    finally:
+        shutil.rmtree(folder)
+    print()
+    limits = {"write": 8.0, "read": 15.0, "h5py_write": 0.5, "h5py_read": 0.5}
+    passed = {name: found[name] >= least for name, least in limits.items()} | {"training": found["training"] <= 1.1}
+    for name, ok in passed.items():
+        sign, target = ("≤", 1.1) if name == "training" else ("≥", limits[name])
+        print(f"{'ok  ' if ok else 'MISS'}  {name:10} {found[name]:5.2f}  (target {sign} {target}, {os.cpu_count()} cpus)")
+    more = {name: round(value, 2) for name, value in found.items() if name != "write"}
+    gate = "round trips and windows equal; " + ("all targets" if all(passed.values()) else "targets missed")
+    timing.verdict("storage", found["write"], "zarr's default codec pipeline (write)", gate, **more)
+
+
+if __name__ == "__main__":
+    main()
