@@ -1,6 +1,6 @@
 """Storage: our sharded layout through the zarrs pipeline, and training on data that does not fit in memory.
 
-60 KiB chunks in 16 MiB shards of Lorenz trajectories (float32, lz4 with bit shuffle), written a shard at a time
+60 KiB chunks in 16 MiB shards of Lorenz trajectories (float32, lz4 with byte shuffle), written a shard at a time
 and read whole: through physiglot.store (fingerprint and all) against zarr's own codec pipeline, and against
 HDF5 with 4 MiB chunks and no compression. All may use every core; all are checked to give back what was written.
 
@@ -10,9 +10,7 @@ on data in memory; a shard is renewed every twenty steps, which is far more ofte
 
 import os
 import shutil
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +30,7 @@ from physiglot.systems import lorenz  # noqa: E402
 CHUNK, SHARD, SHARDS, STEPS = 5, 1365, 6, 1024
 ROUNDS = 9
 DEFAULT = "zarr.core.codec_pipeline.BatchedCodecPipeline"
-TARGETS = {"write": 8.0, "read": 15.0, "h5py": 0.5, "training": 1.10}
+TARGETS = {"write": 8.0, "read": 15.0, "h5py_write": 0.5, "h5py_read": 0.5, "training": 1 / 1.1}
 TRAINING = {
     **{"window": 64, "stride": 64, "batch": 64, "steps": 10**6, "epochs": None, "lr": 1e-3, "clip": 1.0},
     **{"optimizer": "adam", "weight_decay": 0.0, "ema": None, "schedule": "constant", "warmup": 0.0},
@@ -106,17 +104,16 @@ def files(folder: Path, states: np.ndarray) -> dict[str, float]:
     for name, write in WRITERS.items():
         write(paths[name], states)
         timing.check(np.array_equal(READERS[name](paths[name]), states), f"{name} reads what it wrote")
+    calls = {
+        "write": {name: bound(write, paths[name], states) for name, write in WRITERS.items()},
+        "read": {name: bound(read, paths[name]) for name, read in READERS.items()},
+    }
     found = {}
-    for kind in ("write", "read"):
-        if kind == "write":
-            calls = {n: bound(WRITERS[n], paths[n], states) for n in WRITERS}
-        else:
-            calls = {n: bound(READERS[n], paths[n]) for n in READERS}
-        seconds = timing.interleave(calls, ROUNDS)
+    for kind, contestants in calls.items():
+        seconds = timing.interleave(contestants, ROUNDS)
         rate = timing.rates(seconds, states.nbytes / 1e6)
         timing.table(seconds, rate, f"{kind} MB/s", "physiglot")
-        found[kind] = rate["physiglot"] / rate["zarr"]
-        found[f"h5py_{kind}"] = rate["physiglot"] / rate["h5py"]
+        found |= {kind: rate["physiglot"] / rate["zarr"], f"h5py_{kind}": rate["physiglot"] / rate["h5py"]}
     return found
 
 
@@ -132,7 +129,8 @@ def loops(path: Path) -> dict[str, train.Loop]:
         "memory": batches.InMemory(lazy, TRAINING, 0, "cpu"),
         "stream": Stream(lazy, {**TRAINING, "in_memory": batches.gibibytes(lazy) / 7}, 0, "cpu"),
     }
-    print(f"\na pool of {sources['stream'].size} of {sources['stream'].parts} shards, one new every {sources['stream'].turn} steps")
+    stream = sources["stream"]
+    print(f"\na pool of {stream.size} of {stream.parts} shards, one new every {stream.turn} steps")
     made = {}
     for name, data in sources.items():
         torch.manual_seed(0)
@@ -147,7 +145,7 @@ def steps(loop: train.Loop) -> None:
 
 
 def streaming(folder: Path) -> float:
-    """Time of a training step on streamed data over that of a step on data in memory; all shards' time counts."""
+    """Rate of training on streamed data over that on data in memory."""
     states = trajectories(96 * SMALL)
     write_ours(folder / "large.store", states, CHUNK, SMALL)
     made = loops(folder / "large.store")
@@ -158,7 +156,7 @@ def streaming(folder: Path) -> float:
     seconds = timing.interleave({name: bound(steps, loop) for name, loop in made.items()}, 2 * ROUNDS)
     rate = timing.rates(seconds, TURN)
     timing.table(seconds, rate, "steps/s", "stream")
-    return rate["memory"] / rate["stream"]
+    return rate["stream"] / rate["memory"]
 
 
 class Sources:
@@ -183,15 +181,18 @@ def main() -> None:
         found["training"] = streaming(folder)
     finally:
         shutil.rmtree(folder)
+    report(found)
+
+
+def report(found: dict[str, float]) -> None:
     print()
-    limits = {"write": 8.0, "read": 15.0, "h5py_write": 0.5, "h5py_read": 0.5}
-    passed = {name: found[name] >= least for name, least in limits.items()} | {"training": found["training"] <= 1.1}
-    for name, ok in passed.items():
-        sign, target = ("≤", 1.1) if name == "training" else ("≥", limits[name])
-        print(f"{'ok  ' if ok else 'MISS'}  {name:10} {found[name]:5.2f}  (target {sign} {target}, {os.cpu_count()} cpus)")
+    for name, target in TARGETS.items():
+        met = "reached" if found[name] >= target else "MISSED"
+        print(f"{name:10} {found[name]:5.2f}× (target {target:.3g}×: {met})")
+    missed = [name for name, target in TARGETS.items() if found[name] < target]
+    gate = "ok: round trips and windows bitwise" + (f"; targets missed: {', '.join(missed)}" if missed else "")
     more = {name: round(value, 2) for name, value in found.items() if name != "write"}
-    gate = "round trips and windows equal; " + ("all targets" if all(passed.values()) else "targets missed")
-    timing.verdict("storage", found["write"], "zarr's default codec pipeline (write)", gate, **more)
+    timing.verdict("storage", found["write"], "zarr's own codec pipeline, writing", gate, cpus=os.cpu_count(), **more)
 
 
 if __name__ == "__main__":

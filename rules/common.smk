@@ -4,18 +4,22 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from physiglot import config as schema
-from physiglot import files, fingerprint
+from physiglot import files, fingerprint, processes
 from snakemake.exceptions import WorkflowError
 
 try:
     CONFIG = schema.validate(schema.expand(config, Path(workflow.basedir)))
 except schema.ConfigError as error:
     raise WorkflowError(str(error))
+
+if workflow.is_main_process:
+    processes.free_folder()
 
 os.environ["MLFLOW_TRACKING_URI"] = URI = os.environ.get("MLFLOW_TRACKING_URI") or CONFIG.tracking.uri or ""
 
@@ -146,7 +150,9 @@ def train_spec(w):
     return fingerprint.canonical({"part": chosen, "seed": int(w.seed)})
 
 
+@cache
 def CODE(*entries):
+    """The code of these entries as it stands when the workflow starts: an edit while it runs counts for the next run."""
     return fingerprint.code(*entries)
 
 

@@ -163,9 +163,7 @@ def test_monomials_are_all_products_once():
 
 
 @pytest.mark.parametrize(("degree", "published", "valid_time", "factor"), PILOT)
-def test_polynomial_reproduces_the_pilot(
-    degree, published, valid_time, factor, data, test_series, long_series
-):
+def test_polynomial_reproduces_the_pilot(degree, published, valid_time, factor, data, test_series, long_series):
     model = build("polynomial", data, degree=degree)
     model.fit(data)
     measured = bins(model.predict(test_series[:, 0], 192), test_series)
@@ -257,10 +255,7 @@ def test_rollout_loss_is_that_of_predict(data):
         torch.nn.init.normal_(p, std=0.05)
     state = data["state"][:4, :49]
     batch = {"state": state + 0.1, "smooth": state}
-    errors = [
-        (model.predict(state[:, s], 25)[:, 1:] - batch["state"][:, s + 1 : s + 25]) / model.std
-        for s in (0, 24)
-    ]
+    errors = [(model.predict(state[:, s], 25)[:, 1:] - batch["state"][:, s + 1 : s + 25]) / model.std for s in (0, 24)]
     expected = torch.stack(errors).square().mean()
     assert torch.allclose(model.loss(batch, 0.5)["loss"], expected, rtol=1e-12)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 
 from physiglot import batches, store
 from physiglot.batches import InMemory, Sampler, gather
@@ -93,7 +92,7 @@ def test_crops_are_uniform():
 
 
 def test_a_window_longer_than_the_series_is_refused():
-    with pytest.raises(ValueError, match=r"training.window: 21: longer than the series, which have 20 steps"):
+    with pytest.raises(ValueError, match=r"training.window: 21: longer than the series, which have 20"):
         Sampler(5, 20, {**CROPS, "window": 21}, 0)
 
 
@@ -193,7 +192,9 @@ def test_what_fits_is_held_in_memory(tmp_path):
 
 
 def test_a_pool_below_two_shards_is_refused(lazy):
-    with pytest.raises(ValueError, match=r"training.in_memory: 1e-06: below the .* GiB that two shards of the data need"):
+    with pytest.raises(
+        ValueError, match=r"training.in_memory: 1e-06: below the .* GiB that two shards of the data need"
+    ):
         Stream(lazy, {**TRAINING, "in_memory": 1e-6}, 0, "cpu")
 
 
@@ -246,6 +247,4 @@ def test_the_pool_stays_within_its_memory(tmp_path):
     command = [sys.executable, "-c", PROGRAM, str(small), str(large), str(24 / 1024)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
     assert run.returncode == 0, run.stderr
-    size, parts, used = run.stdout.split()
-    print(f"a pool of {size} of {parts} shards used {used} MiB")
-    assert float(used) < 24
+    assert float(run.stdout.split()[-1]) < 24, run.stdout

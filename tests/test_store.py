@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,6 @@ def shards(path, array="train/state"):
 
 
 def complaint(*command, cwd, module="physiglot.dataset"):
-    """The last line that a stage writes to stderr when it fails."""
     run = subprocess.run([sys.executable, "-m", module, *command], cwd=cwd, capture_output=True, text=True)
     assert run.returncode == 1, run.stderr
     assert "Traceback" not in run.stderr
@@ -60,17 +58,11 @@ def test_round_trip(tmp_path):
     assert store.open_group(tmp_path / "a.zarr", "val", chunks={}).chunks["member"] == (4, 1)
 
 
-def test_a_group_at_the_root(tmp_path):
-    store.save(tmp_path / "a.zarr", {"": sample()})
-    xr.testing.assert_equal(store.open_group(tmp_path / "a.zarr").load(), sample())
-
-
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "float32", "int64", "bool"])
 def test_every_kind_of_number(tmp_path, dtype):
     values = (STATE % 2).astype(dtype)
     store.save(tmp_path / "a.zarr", {"": sample(values)}, chunk=5)
-    found = store.open_group(tmp_path / "a.zarr")["state"].values
-    assert found.dtype == values.dtype and np.array_equal(found, values)
+    xr.testing.assert_equal(store.open_group(tmp_path / "a.zarr").load(), sample(values))
 
 
 def test_the_layout_is_sharded_and_flat(tmp_path):
@@ -116,10 +108,7 @@ def test_the_fingerprint_sees_every_change(tmp_path):
     prints.append(store.save(tmp_path / "mean.zarr", {"": sample()}, mean=[0.0]))
     assert len(set(prints)) == len(variants) + 1
     assert store.save(tmp_path / "again.zarr", {"": sample()}) == prints[0]
-
-
-def test_the_fingerprint_does_not_depend_on_chunks(tmp_path):
-    assert store.save(tmp_path / "a.zarr", {"": sample()}, 3) == store.save(tmp_path / "b.zarr", {"": sample()}, 7)
+    assert store.save(tmp_path / "chunks.zarr", {"": sample()}, chunk=3) == prints[0]
 
 
 def test_an_error_leaves_nothing_and_keeps_what_was(tmp_path):
@@ -177,6 +166,9 @@ def test_a_killed_writer_leaves_no_store(tmp_path, before):
 def test_a_missing_store(tmp_path):
     with pytest.raises(store.StoreError, match=r"b\.zarr: no finished store here"):
         store.open_group(tmp_path / "b.zarr")
+    build(tmp_path / "a.zarr")
+    with pytest.raises(store.StoreError, match="no group 'tset'; it holds 'train'"):
+        store.open_group(tmp_path / "a.zarr", "tset")
     (tmp_path / "file").write_text("")
     with pytest.raises(store.StoreError, match="no finished store here"):
         store.attributes(tmp_path / "file")
@@ -189,13 +181,7 @@ def test_foreign_metadata(tmp_path, text):
         store.open_group(tmp_path)
 
 
-def test_a_foreign_group(tmp_path):
-    build(tmp_path / "a.zarr")
-    with pytest.raises(store.StoreError, match="no group 'tset'; it holds 'train'"):
-        store.open_group(tmp_path / "a.zarr", "tset")
-
-
-@pytest.mark.parametrize("damage", ["truncated", "missing", "empty", "all", "metadata"])
+@pytest.mark.parametrize("damage", ["truncated", "missing", "all", "metadata"])
 def test_a_damaged_store(tmp_path, damage):
     path = tmp_path / "a.zarr"
     build(path)
@@ -204,8 +190,6 @@ def test_a_damaged_store(tmp_path, damage):
         os.truncate(shard, shard.stat().st_size - 1)
     elif damage == "missing":
         shard.unlink()
-    elif damage == "empty":
-        shard.write_bytes(b"")
     elif damage == "all":
         (path / "train" / "state").rename(path / "elsewhere")
     else:
@@ -229,26 +213,13 @@ def test_a_store_of_zeros_is_whole(tmp_path):
     assert not store.open_group(tmp_path / "a.zarr", "train")["state"].values.any()
 
 
-def test_checking_many_shards_is_cheap(tmp_path):
-    """Opening a group of a thousand shards a second time does not look at them again."""
-    build(tmp_path / "a.zarr")
-    store.open_group(tmp_path / "a.zarr", "train")
-    start = time.perf_counter()
-    for _ in range(100):
-        store.check(tmp_path / "a.zarr", "train")
-    assert time.perf_counter() - start < 0.5
-
-
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 2 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command here")
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"mounting a small tmpfs is not permitted here: {done.stderr.strip()}")
     yield disk
@@ -256,9 +227,9 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_one_sentence(tmp_path, small_disk):
-    noise = np.random.default_rng(0).standard_normal((256, 512, 3))
     for split in ("train", "val"):
-        store.save(tmp_path / "blocks" / split / "0.zarr", {"": sample(noise)})
+        noise = sample(np.random.default_rng(0).standard_normal((256, 512, 3)))
+        store.save(tmp_path / "blocks" / split / "0.zarr", {"": noise})
     (tmp_path / "blocks.json").write_text("{}")
     spec = {"splits": {"train": 256, "val": 256}, "block": 256, "chunk": 64, "dask": {}}
     out = small_disk / "clean.zarr" / "zarr.json"

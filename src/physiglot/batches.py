@@ -19,7 +19,7 @@ def sources(dataset: Path, embedded: Path | None, split: str) -> dict[str, Any]:
     """The lazy arrays of a split by batch name: `state`, `smooth` and, with an embedding, `embedded`."""
     data = store.open_group(dataset, split)
     state = data["state"]
-    found = {"state": state, "smooth": data["smooth"] if "smooth" in data else state}
+    found = {"state": state, "smooth": data.get("smooth", state)}
     if embedded is not None:
         found["embedded"] = store.open_group(embedded, split)["embedded"]
     return found
@@ -52,7 +52,11 @@ def gibibytes(lazy: dict[str, Any]) -> float:
 
 
 class Sampler:
-    """(series, start) of the windows of step `i`: a shuffled grid of stride `stride`, or random crops."""
+    """(series, start) of the windows of step `i`: a shuffled grid of stride `stride`, or random crops.
+
+    Crops are drawn from windows that may overlap the ends and are then moved inside, so that every time is covered
+    alike: the first states, which alone look like the initial states of a test, would else hardly be seen.
+    """
 
     def __init__(self, members: int, times: int, training: dict, seed: int):
         self.members, self.seed, self.stride = members, seed, training["stride"]
@@ -63,7 +67,7 @@ class Sampler:
         self.batch = training["batch"]
         self.per_member = len(self.starts) if self.stride else times // self.window
         self.per_epoch = max(1, members * self.per_member // self.batch)
-        self._epoch, self._order = -1, np.empty(0)
+        self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def random(self, *key: int) -> np.random.Generator:
         """A random stream of its own for every key."""
@@ -72,7 +76,8 @@ class Sampler:
     def at(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         if not self.stride:
             rng = self.random(0, step)
-            return rng.integers(self.members, size=self.batch), rng.integers(len(self.starts), size=self.batch)
+            starts = rng.integers(1 - self.window, self.starts[-1] + self.window, size=self.batch)
+            return rng.integers(self.members, size=self.batch), starts.clip(0, self.starts[-1])
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch

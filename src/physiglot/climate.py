@@ -145,8 +145,12 @@ def moments(run: Array, fields: list[str], names: list[str], block: int) -> dict
 def wasserstein(first: Array, second: Array, std: Array, levels: int = 10_000) -> float:
     """Wasserstein-1 distance ∫|F⁻¹ − G⁻¹| du of the marginals in std units, mean over fields."""
     grid = (np.arange(levels) + 0.5) / levels
-    marginals = (np.quantile(run, grid, axis=(0, 1)) for run in (first, second))
-    return float((np.abs(np.subtract(*marginals)) / std).mean())
+    distance = 0.0
+    for field, scale in enumerate(std):
+        ordered = [np.sort(run[..., field], axis=None) for run in (first, second)]
+        marginals = [np.interp(grid * (len(v) - 1), np.arange(len(v)), v) for v in ordered]
+        distance += np.abs(np.subtract(*marginals)).mean() / scale
+    return float(distance / len(std))
 
 
 def spectrum(run: Array, segment: int) -> Array:
@@ -154,9 +158,12 @@ def spectrum(run: Array, segment: int) -> Array:
 
     Zero frequency is dropped. A run without any motion has zeros, at Hellinger distance 1 from everything.
     """
-    from scipy.signal import welch
-
-    power = welch(run, window="hann", nperseg=segment, noverlap=segment // 2, axis=1)[1].mean(0)[1:]
+    window = np.hanning(segment + 1)[:-1, None]
+    power = np.zeros((segment // 2 + 1, run.shape[-1]))
+    for start in range(0, run.shape[1] - segment + 1, segment - segment // 2):
+        part = run[:, start : start + segment]
+        power += np.square(np.abs(np.fft.rfft(window * (part - part.mean(1, keepdims=True)), axis=1))).sum(0)
+    power = power[1:]
     total = power.sum(0)
     return power / np.where(total > 0, total, 1.0)
 

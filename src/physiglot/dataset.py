@@ -4,7 +4,6 @@ A Dask graph with one task per block: each reads its block, writes its region of
 returns moments and hashes; memory is bounded by one block per thread, whatever the size of the dataset.
 """
 
-import os
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,7 @@ def dataset(*, spec: dict, blocks: Path, out: Path, threads: int = 1) -> None:
     parts = _parts(spec, folder)
     spread = _spread(parts, spec, threads)
     with store.new(out.parent) as target:
-        digests = {}
+        digests: dict[str, str] = {}
         for split, members in spec["splits"].items():
             digests |= _allocate(target, store.open_group(folder / split / "0.zarr"), split, members, spec)
         results = graph.compute([dask.delayed(_part)(*p, target, spec, spread) for p in parts], spec["dask"], threads)
@@ -126,9 +125,7 @@ def dataset(*, spec: dict, blocks: Path, out: Path, threads: int = 1) -> None:
         total = reduce(moments.merge, (m for p, (m, _) in zip(parts, results, strict=True) if p[1] == "train"))
         mean, std = total[1].tolist(), moments.std(total).tolist()
         store.finish(target, digests, list(spec["splits"]), mean=mean, std=std)
-    print(
-        f"{len(parts)} blocks, mean {np.round(mean, 4).tolist()}, std {np.round(std, 4).tolist()}, {os.cpu_count()} cpus"
-    )
+    print(f"{len(parts)} blocks, mean {np.round(mean, 4).tolist()}, std {np.round(std, 4).tolist()}")
 
 
 if __name__ == "__main__":

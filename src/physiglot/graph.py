@@ -34,7 +34,7 @@ def release() -> None:
 
 
 def compute(tasks: list, settings: dict, threads: int) -> list[Any]:
-    """The results of `dask.delayed` tasks, in order. A task reads, works on and writes one block, and returns little."""
+    """The results of `dask.delayed` tasks, in order. A task reads and writes one block, and returns little."""
     import dask
 
     with _scheduler(settings, threads):

@@ -37,47 +37,51 @@ def _features_and_slope(features: Features, x: Tensor) -> tuple[Tensor, Tensor]:
     return value, torch.stack(slopes, -1)
 
 
-def _normal(features: Features, start: Tensor, weight: Tensor, observed: Tensor, precision: Tensor) -> Normal:
-    """Roll the segments (segment, field) along `observed` (segment, time, field) with their sensitivities."""
+def _normal(
+    features: Features, start: Tensor, weight: Tensor, observed: Tensor, precision: Tensor, learn: bool = True
+) -> Normal:
+    """Roll the segments (segment, field) along `observed` (segment, time, field) with their sensitivities.
+
+    Without `learn`, W is given and only the initial states are unknown.
+    """
     segments, times, fields = observed.shape
-    unknowns = weight.numel()
-    state = start
-    by_start = torch.eye(fields, dtype=state.dtype).expand(segments, fields, fields).clone()
+    unknowns = weight.numel() if learn else 0
+    state, identity = start, torch.eye(fields, dtype=start.dtype)
+    by_start = identity.expand(segments, fields, fields)
     by_weight = state.new_zeros(segments, fields, unknowns)
     inner, mixed = state.new_zeros(segments, fields, fields), state.new_zeros(segments, fields, unknowns)
-    hessian, gradient, cost = (
-        state.new_zeros(unknowns, unknowns),
-        state.new_zeros(unknowns),
-        state.new_zeros(()),
-    )
+    hessian, gradient, cost = state.new_zeros(unknowns, unknowns), state.new_zeros(unknowns), state.new_zeros(segments)
     inner_gradient = state.new_zeros(segments, fields)
-    identity = torch.eye(fields, dtype=state.dtype)
     for t in range(times):
         root = precision[:, t].sqrt()[..., None]
         residual = (observed[:, t] - state)[..., None] * root
         a, b = by_start * root, by_weight * root
-        cost = cost + residual.square().sum()
+        cost += residual.square().sum((1, 2))
         inner += a.mT @ a
-        mixed += a.mT @ b
         inner_gradient += (a.mT @ residual)[..., 0]
-        flat = b.reshape(-1, unknowns)
-        hessian += flat.T @ flat
-        gradient += flat.T @ residual.reshape(-1)
         value, slope = _features_and_slope(features, state)
         step = identity + torch.einsum("scj,ci->sij", slope, weight)
-        by_start, by_weight = step @ by_start, step @ by_weight
-        by_weight.view(segments, fields, -1, fields).diagonal(dim1=1, dim2=3).add_(value[..., None])
+        by_start = step @ by_start
+        if learn:
+            flat = b.reshape(-1, unknowns)
+            mixed += a.mT @ b
+            hessian += flat.T @ flat
+            gradient += flat.T @ residual.reshape(-1)
+            by_weight = step @ by_weight
+            by_weight.view(segments, fields, -1, fields).diagonal(dim1=1, dim2=3).add_(value[..., None])
         state = state + value @ weight
-    solved = torch.linalg.solve(inner, torch.cat([mixed, inner_gradient[..., None]], -1))
-    hessian -= torch.einsum("sip,siq->pq", mixed, solved[..., :-1])
-    gradient -= torch.einsum("sip,si->p", mixed, solved[..., -1])
+    if learn:
+        solved = torch.linalg.solve(inner, torch.cat([mixed, inner_gradient[..., None]], -1))
+        hessian -= torch.einsum("sip,siq->pq", mixed, solved[..., :-1])
+        gradient -= torch.einsum("sip,si->p", mixed, solved[..., -1])
     return Normal(cost, hessian, gradient, inner, mixed, inner_gradient)
 
 
 def _cost(features: Features, start: Tensor, weight: Tensor, observed: Tensor, precision: Tensor) -> Tensor:
-    state, cost = start, start.new_zeros(())
+    """The cost of every segment."""
+    state, cost = start, start.new_zeros(len(start))
     for t in range(observed.shape[1]):
-        cost = cost + (precision[:, t] * (observed[:, t] - state).square()).sum()
+        cost = cost + (precision[:, t] * (observed[:, t] - state).square()).sum(1)
         state = state + features(state) @ weight
     return cost
 
@@ -111,12 +115,12 @@ def fit(
     starts, damping, costs = list(start.split(chunk)), 1e-6, []
     for _ in range(iterations):
         parts = [_normal(features, s, weight, o, p) for s, (o, p) in zip(starts, pieces, strict=True)]
-        cost = sum(float(p.cost) for p in parts)
+        cost = sum(float(p.cost.sum()) for p in parts)
         costs = costs or [cost / observed.numel()]
         while damping < 1e4:
             move, moves = _step(parts, weight, damping)
             tried = [s + m for s, m in zip(starts, moves, strict=True)]
-            new = sum(float(_cost(features, s, weight + move, o, p)) for s, (o, p) in zip(tried, pieces, strict=True))
+            new = sum(float(_cost(features, s, weight + move, o, p).sum()) for s, (o, p) in zip(tried, pieces, strict=True))
             if new < cost:
                 break
             damping *= 10
@@ -129,8 +133,25 @@ def fit(
     return weight, torch.cat(starts), costs
 
 
-def precision(observed: Tensor, smooth: Tensor) -> Tensor:
-    """Inverse noise variances of `observed` (member, time, field): a + b x² per field, fitted to the residuals of `smooth`.
+@torch.no_grad()
+def analyse(
+    features: Features, weight: Tensor, observed: Tensor, start: Tensor, precision: Tensor, iterations: int = 2
+) -> Tensor:
+    """The initial states (segment, field) that fit `observed` (segment, time, field) best under a given W.
+
+    What data assimilation calls the analysis (4D-Var). A segment keeps its first guess where the fit does not help.
+    """
+    given = _cost(features, start, weight, observed, precision)
+    found = start
+    for _ in range(iterations):
+        normal = _normal(features, found, weight, observed, precision, learn=False)
+        found = found + torch.linalg.solve(normal.inner, normal.inner_gradient)
+    better = _cost(features, found, weight, observed, precision) < given
+    return torch.where(better[:, None], found, start)
+
+
+def noise_of(observed: Tensor, smooth: Tensor) -> Tensor:
+    """(field, 3): a, b and floor of the noise variance a + b x², fitted to the residuals of `smooth` (member, time, field).
 
     Additive noise has b = 0, noise relative to the value has a = 0; the floor keeps values near zero from ruling.
     """
@@ -139,8 +160,13 @@ def precision(observed: Tensor, smooth: Tensor) -> Tensor:
         squares = (y - x).square().flatten()
         terms = torch.stack([torch.ones_like(squares), x.square().flatten()], 1)
         a, b = torch.linalg.lstsq(terms, squares[:, None]).solution.flatten()
-        found.append(1 / (a + b * x.square()).clamp(min=0.03 * float(squares.mean())))
-    return torch.stack(found, -1)
+        found.append(torch.stack([a, b, 0.03 * squares.mean()]))
+    return torch.stack(found)
+
+
+def precision_of(noise: Tensor, x: Tensor) -> Tensor:
+    """The inverse variance of the noise of states x (…, field)."""
+    return 1 / (noise[:, 0] + noise[:, 1] * x.square()).clamp(min=noise[:, 2])
 
 
 def _segments(series: Tensor, horizon: int) -> Tensor:

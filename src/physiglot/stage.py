@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import files, fingerprint
+from . import files, fingerprint, processes
 
 INTERRUPTED = 75
 STUDIES = Path(".physiglot/studies.json")
@@ -102,12 +102,17 @@ def _begin(stage: str, given: dict[str, Any], options: argparse.Namespace) -> di
     }
 
 
-def _same(record: dict, previous: Path) -> dict | None:
-    """The record of an earlier run with the same stage, spec, code and inputs, if there is one."""
+def _previous(path: Path) -> dict:
+    """The record of an earlier run with this output; empty if there is none."""
     try:
-        old = json.loads(previous.read_text())
+        return json.loads(path.read_text())
     except (OSError, json.JSONDecodeError):
-        return None
+        return {}
+
+
+def _same(record: dict, path: Path) -> dict | None:
+    """The record of an earlier run with the same stage, spec, code and inputs, if there is one."""
+    old = _previous(path)
     keys = ("stage", "spec", "code", "inputs", "output")
     return old if all(old.get(k) == record[k] for k in keys) else None
 
@@ -119,16 +124,33 @@ def _finished(old: dict | None, out: Path) -> bool:
         return False
 
 
+def _write(path: Path, record: dict) -> None:
+    """Write a run record; that it cannot be written is no reason to fail."""
+    try:
+        files.write(path, json.dumps(record, indent=1))
+    except OSError as error:
+        print(f"warning: the run record {path} could not be written: {error.strerror}", file=sys.stderr, flush=True)
+
+
+def _peak_mib(usage: resource.struct_rusage) -> int:
+    """Peak resident memory. `ru_maxrss` survives an exec and may be that of the parent, so Linux's own figure first."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) // 1024
+    except (OSError, IndexError):
+        return usage.ru_maxrss // 1024
+
+
 def _end(record: dict, path: Path, status: str) -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     record |= {"status": status, "end": time.time(), "seconds": round(time.time() - record["start"], 3)}
-    record |= {"cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3), "peak_mib": usage.ru_maxrss // 1024}
+    record |= {"cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3), "peak_mib": _peak_mib(usage)}
     try:
         if status == "FINISHED":
             record["fingerprint"] = fingerprint.of(Path(record["output"]))
-        files.write(path, json.dumps(record, indent=1))
     except OSError as error:
-        print(f"warning: the run record {path} could not be written: {error.strerror}", file=sys.stderr)
+        print(f"warning: {record['output']} could not be read again: {error.strerror}", file=sys.stderr)
+    _write(path, record)
 
 
 def sentence(error: BaseException) -> str | None:
@@ -174,6 +196,7 @@ def run(function: Callable) -> None:
     given = {n: getattr(options, n) for n in inspect.signature(function).parameters}
     stage, path = function.__name__, record_path(given["out"])
     try:
+        processes.stop_predecessor(_previous(path))
         record = _begin(stage, given, options)
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"error: {stage}: {sentence(error) or error}")
@@ -183,7 +206,7 @@ def run(function: Callable) -> None:
         return
     if old and old["status"] in ("RUNNING", "INTERRUPTED"):
         record["id"] = old["id"]
-    files.write(path, json.dumps(record, indent=1))
+    _write(path, record)
     if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
         _follow(os.environ["MLFLOW_TRACKING_URI"], path)
     status, code = "FAILED", 1

@@ -68,7 +68,7 @@ class Stream:
 
     def __init__(self, lazy: dict[str, Any], training: dict, seed: int, device: Any):
         first = next(iter(lazy.values()))
-        self.sampler = Sampler(*first.shape[:2], training, seed)
+        self.sampler = Sampler(first.shape[0], first.shape[1], training, seed)
         self.device, self.shards = device, shards(first)
         self.group, slots = plan(lazy, self.shards, self.sampler, training["in_memory"])
         rows = self.group * (self.shards[0][1] - self.shards[0][0])

@@ -136,7 +136,7 @@ def _mentions(module: Module, node: ast.AST) -> Iterator[tuple[str, str | None]]
                 yield (inner, None) if module_file(inner) else (target[0], n.attr)
                 qualified.add(id(n.value))
     for n in ast.walk(node):
-        if isinstance(n, ast.Name) and id(n) not in qualified:
+        if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store) and id(n) not in qualified:
             if n.id in module.imports:
                 yield module.imports[n.id]
             if n.id in module.definitions:

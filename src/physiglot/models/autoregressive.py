@@ -14,9 +14,7 @@ from ..strict import Strict
 
 
 class Params(Strict):
-    hidden: int = Field(
-        300, ge=1, description="units per hidden layer; 300 give 92,403 parameters for 3 fields"
-    )
+    hidden: int = Field(300, ge=1, description="units per hidden layer; 300 give 92,403 parameters for 3 fields")
     layers: int = Field(2, ge=1, description="hidden layers")
 
 

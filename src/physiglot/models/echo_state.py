@@ -21,30 +21,18 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Params(Strict):
-    units: int = Field(
-        2500, ge=10, description="reservoir units; 2500 give 7,500 output weights for 3 fields"
-    )
+    units: int = Field(2500, ge=10, description="reservoir units; 2500 give 7,500 output weights for 3 fields")
     density: float = Field(0.01, gt=0, le=1, description="share of the fixed weights that are not zero")
     seed: int = Field(0, ge=0, description="seed of the fixed weights")
-    bias: float = Field(
-        0.5, ge=0, description="half-width of the uniform bias, which breaks the odd symmetry"
-    )
+    bias: float = Field(0.5, ge=0, description="half-width of the uniform bias, which breaks the odd symmetry")
     spectral_radius: list[Positive] = Field([0.3, 0.6, 0.9], min_length=1, description="candidates")
-    input_scale: list[Positive] = Field(
-        [0.1, 0.3], min_length=1, description="candidates: half-width of weights"
-    )
-    leak: list[Positive] = Field(
-        [0.5, 1.0], min_length=1, description="candidates: share renewed in one step"
-    )
-    ridge: list[Positive] = Field(
-        [1e-11, 1e-9, 1e-7, 1e-5], min_length=1, description="candidates, of tr(G)/units"
-    )
+    input_scale: list[Positive] = Field([0.1, 0.3], min_length=1, description="candidates: half-width of weights")
+    leak: list[Positive] = Field([0.5, 1.0], min_length=1, description="candidates: share renewed in one step")
+    ridge: list[Positive] = Field([1e-11, 1e-9, 1e-7, 1e-5], min_length=1, description="candidates, of tr(G)/units")
     hold: int = Field(1, ge=1, description="steps for which an empty reservoir is shown its first state")
     series: int = Field(256, ge=1, description="training series used in the fit")
     tune_series: int = Field(32, ge=1, description="training series used to compare candidates")
-    tune_steps: int = Field(
-        192, ge=2, description="steps predicted on the validation split to compare candidates"
-    )
+    tune_steps: int = Field(192, ge=2, description="steps predicted on the validation split to compare candidates")
 
 
 def fixed_weights(units: int, density: float, rng: np.random.Generator) -> Tensor:

@@ -15,28 +15,20 @@ from .polynomial import exponents, monomials
 
 
 class Params(Strict):
-    hidden: int = Field(
-        128, ge=1, description="units in both hidden layers; 128 give 18,209 parameters for 3 fields"
-    )
-    degree: int = Field(
-        2, ge=1, description="the inputs are the monomials of the standardised state up to this degree"
-    )
+    hidden: int = Field(128, ge=1, description="units in both hidden layers; 128 give 18,209 parameters for 3 fields")
+    degree: int = Field(2, ge=1, description="the inputs are the monomials of the standardised state up to this degree")
     horizons: list[Annotated[int, Field(ge=1)]] = Field(
         [1, 8, 24, 48], min_length=1, description="steps unrolled, in the order of the curriculum"
     )
     shares: list[Annotated[float, Field(ge=0)]] = Field(
         [0.15, 0.15, 0.3, 0.4], description="share of the training given to each horizon"
     )
-    noise: float = Field(
-        0.0, ge=0, description="noise added to the state at each unrolled step, in units of std"
-    )
+    noise: float = Field(0.0, ge=0, description="noise added to the state at each unrolled step, in units of std")
 
     @model_validator(mode="after")
     def one_share_each(self) -> Self:
         if len(self.shares) != len(self.horizons) or abs(sum(self.shares) - 1) > 1e-6:
-            raise ValueError(
-                f"shares {self.shares} must be one number for each of {self.horizons} and sum to 1"
-            )
+            raise ValueError(f"shares {self.shares} must be one number for each of {self.horizons} and sum to 1")
         return self
 
 
@@ -60,9 +52,7 @@ class Model(nn.Module):
         inputs, fields, hidden = len(exponents(len(mean), params.degree)) - 1, len(mean), params.hidden
         self.linear = nn.Linear(inputs, fields)
         last = nn.Linear(hidden, fields)
-        self.mlp = nn.Sequential(
-            nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last
-        )
+        self.mlp = nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
         for layer in (self.linear, last):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)

@@ -93,6 +93,7 @@ class Model(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.register_buffer("scale", torch.ones_like(mean))
+        self.register_buffer("noise", torch.zeros(len(mean), 3))
         channels, width = embedding.channels, params.width or embedding.channels
         out = channels if params.target == "embedding" else len(mean)
         self.linear = Linear(channels, len(mean)) if params.linear else None
@@ -123,21 +124,47 @@ class Model(nn.Module):
             self._shoot(data["state"].double(), data["smooth"].double())
         return {"scale": float(self.scale.mean()), "residual": residual}
 
+    def _features(self, embedding: nn.Module, linear: Linear) -> shooting.Features:
+        """The inputs of the linear path, and 1, from the standardised state."""
+
+        def features(x: Tensor) -> Tensor:
+            z = embedding.embed(x * self.std.to(x) + self.mean.to(x))
+            return functional.pad(linear.tokens(z), (0, 1), value=1.0)
+
+        return features
+
+    def _weight(self, linear: Linear) -> Tensor:
+        return torch.cat([linear.weight, linear.bias[None]]) * self.scale
+
+    @torch.no_grad()
     def _shoot(self, observed: Tensor, smooth: Tensor) -> None:
         """Refine the linear path by multiple shooting in the standardised state."""
         embedding, linear = copy.deepcopy(self.embedding).double(), copy.deepcopy(self.linear).double()
-        mean, std, scale = self.mean.double(), self.std.double(), self.scale.double()
+        noise = shooting.noise_of(observed, smooth)
+        series = [(x - self.mean) / self.std for x in (observed, smooth)]
+        precision = shooting.precision_of(noise, smooth) * self.std**2
+        features = self._features(embedding, linear)
+        weight = shooting.refine(features, self._weight(linear), *series, precision, self.params.shooting) / self.scale
+        self.noise.copy_(noise)
+        self.linear.weight.copy_(weight[:-1])
+        self.linear.bias.copy_(weight[-1])
 
-        def features(x: Tensor) -> Tensor:
-            return functional.pad(linear.tokens(embedding.embed(x * std + mean)), (0, 1), value=1.0)
+    @torch.no_grad()
+    def _analyse(self, start: Tensor, observed: Tensor) -> Tensor:
+        """Better starts (batch, field) of rollouts against noisy states (batch, time, field) that follow them.
 
-        weight = torch.cat([linear.weight, linear.bias[None]]) * scale
-        precision = shooting.precision(observed, smooth) * std**2
-        series = ((observed - mean) / std, (smooth - mean) / std)
-        weight = shooting.refine(features, weight, *series, precision, self.params.shooting) / scale
-        with torch.no_grad():
-            self.linear.weight.copy_(weight[:-1])
-            self.linear.bias.copy_(weight[-1])
+        Smoothed states are off by enough to teach the model their errors. The linear path, which is good after the
+        shooting, finds those that fit the observations.
+        """
+        if not self.noise.any():
+            return start
+        features = self._features(self.embedding, self.linear)
+        first, rest = ((x - self.mean) / self.std for x in (start, observed))
+        series = torch.cat([first[:, None], rest], 1)
+        precision = shooting.precision_of(self.noise, torch.cat([start[:, None], observed], 1)) * self.std**2
+        precision[:, 0] = 0
+        found = shooting.analyse(features, self._weight(self.linear), series, first, precision)
+        return found * self.std + self.mean
 
     # --- one step -------------------------------------------------------------------------------
 
@@ -175,7 +202,7 @@ class Model(nn.Module):
             used = length // steps * steps
             start = batch["smooth"][:, :used:steps].flatten(0, 1)
             observed = batch["state"][:, 1 : used + 1].unflatten(1, (-1, steps)).flatten(0, 1)
-            error = self._roll(start, steps + 1)[:, 1:] - observed
+            error = self._roll(self._analyse(start, observed), steps + 1)[:, 1:] - observed
         return {"loss": (error / self.std).square().mean()}
 
     # --- generation -----------------------------------------------------------------------------

@@ -1,0 +1,22 @@
+"""What several tests share."""
+
+from pathlib import Path
+
+import pytest
+from workflow import CONFIG, DECAY, Project, with_decay
+
+
+@pytest.fixture(scope="session")
+def grown(tmp_path_factory) -> tuple[Project, set[str], set[str]]:
+    """A project that has run with one system, and again with a second one: it, and what ran the first and second time."""
+    project = Project.create(tmp_path_factory.mktemp("workflow") / "base", CONFIG)
+    first = project.ran()
+    project.source("systems/decay.py").write_text(DECAY)
+    project.config = with_decay(CONFIG)
+    return project, first, project.ran()
+
+
+@pytest.fixture
+def project(grown: tuple, tmp_path: Path) -> Project:
+    """A copy of the project that has run, up to date and the test's own."""
+    return grown[0].copy(tmp_path / "project")
