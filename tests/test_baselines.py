@@ -243,7 +243,7 @@ def test_untrained_residual_map_is_persistence(data):
 @pytest.mark.parametrize(("progress", "steps"), [(0.0, 1), (0.2, 8), (0.5, 24), (0.7, 48), (1.0, 48)])
 def test_horizon_of_the_curriculum(progress, steps, data):
     model = build("residual_map", data)
-    assert model.horizon(progress) == steps
+    assert model.params.rollout.horizon(progress) == steps
     assert model.loss(windows(data, length=49), progress)["horizon"] == steps
     assert model.loss(windows(data, length=9), progress)["horizon"] == min(steps, 8)
 
@@ -269,8 +269,8 @@ def test_rollout_loss_is_that_of_predict(data):
         ("persistence", {"mode": "median"}),
         ("echo_state", {"ridge": [0.0]}),
         ("echo_state", {"leak": []}),
-        ("residual_map", {"horizons": [1, 8]}),
-        ("residual_map", {"shares": [0.5, 0.5, 0.5, 0.5]}),
+        ("residual_map", {"rollout": {"horizons": [1, 8]}}),
+        ("residual_map", {"rollout": {"shares": [0.5, 0.5, 0.5, 0.5]}}),
     ],
 )
 def test_impossible_parameters_are_refused(name, params):

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .symbols import PACKAGE, ROOT, reachable
+from .symbols import PACKAGE, ROOT, Statement, reachable
 
 LOCK = PACKAGE.parents[1] / "requirements.lock"
 
@@ -56,16 +56,18 @@ def _locked(lock: Path) -> dict[str, str]:
     return {name.lower().replace("_", "-"): version for name, version in pairs}
 
 
-def _libraries(nodes: list[ast.stmt]) -> set[str]:
+def _libraries(statements: list[Statement]) -> set[str]:
     """`name==version` of the locked third-party packages that the statements import."""
-    names = set()
-    for node in (n for top in nodes for n in ast.walk(top)):
-        if isinstance(node, ast.Import):
-            names |= {a.name.split(".")[0] for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            names.add(node.module.split(".")[0])
+    names = {name.lower().replace("_", "-") for s in statements for name in s.libraries}
     locked = _locked(LOCK)
     return {f"{n}=={locked[n]}" for n in names if n in locked}
+
+
+def _texts(statements: list[Statement]) -> list[str]:
+    """Definitions and imports may stand in any order; what else a module does is done in the order it is written."""
+    movable = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
+    moved = sorted(s.text for s in statements if isinstance(s.node, movable))
+    return [*moved, *(s.text for s in statements if not isinstance(s.node, movable))]
 
 
 def code(*entries: str) -> str:
@@ -79,16 +81,16 @@ def code(*entries: str) -> str:
         module, _, symbol = entry.partition(":")
         roots.append((f"{ROOT}.{module}", symbol or None))
     parts = []
-    for module, nodes in sorted(reachable(*roots).items()):
-        parts += sorted(f"{module}:{ast.dump(node)}" for node in nodes)
-        parts += sorted(_libraries(nodes))
+    for module, statements in sorted(reachable(*roots).items()):
+        parts += [f"{module}:{text}" for text in _texts(statements)]
+        parts += sorted(_libraries(statements))
     return digest(*parts)
 
 
 def constant(module: str, name: str) -> Any:
     """The literal bound to `name` at the top of `physiglot.<module>`, read from its source."""
-    for node in reachable((f"{ROOT}.{module}", name))[f"{ROOT}.{module}"]:
-        value = getattr(node, "value", None)
+    for statement in reachable((f"{ROOT}.{module}", name))[f"{ROOT}.{module}"]:
+        value = getattr(statement.node, "value", None)
         if value is not None:
             return ast.literal_eval(value)
     raise AttributeError(f"{module} defines no literal {name}")

@@ -2,31 +2,33 @@
 
 An import closure by module would re-run training when a plotting helper in the same file changes. Here each
 top-level definition is a node; a definition depends on the definitions whose names it mentions, across our
-own modules. The approximation errs to one side only: a name that might be used counts as used, and statements
-at the top of a module that define nothing (they have effects) count for every user of the module.
+own modules. The approximation errs to one side only: a name that might be used counts as used. What a module
+does when it is imported (statements that have effects, also in the modules that it imports) counts for every
+user of the module. Not seen: names made at run time (`getattr(module, name)` counts as all of the module,
+`import_module(name)` as nothing: the workflow names those modules itself), and methods that are set on an object
+from outside.
 """
 
 import ast
+import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.name
 
+Target = tuple[str, str | None]
+"""(module, symbol); None stands for all of the module, "" for what importing it does."""
 
-@dataclass
-class Module:
-    """The syntax of one of our modules, by top-level name."""
-
-    name: str
-    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    effects: list[ast.stmt] = field(default_factory=list)
-    main: list[ast.stmt] = field(default_factory=list)
-    imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+IMPORTS = ast.Import | ast.ImportFrom
+BLOCKS = ast.If | ast.Try
+ASSIGNMENTS = ast.Assign | ast.AnnAssign | ast.AugAssign
+REFLECTION = {"globals", "eval", "exec"}
 
 
 def module_file(name: str) -> Path | None:
@@ -35,15 +37,28 @@ def module_file(name: str) -> Path | None:
     if first != ROOT:
         return None
     path = PACKAGE.joinpath(*rest)
-    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if rest and f.is_file()), None)
+    found = [path / "__init__.py", *([path.with_suffix(".py")] if rest else [])]
+    return next((f for f in found if f.is_file()), None)
 
 
-class _Docstrings(ast.NodeTransformer):
-    """Drops docstrings and other bare strings, which change nothing."""
+class _Prose(ast.NodeTransformer):
+    """Drops what is only for readers: docstrings, other bare strings, and the descriptions of fields."""
 
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | ast.Pass:
-        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return ast.copy_location(ast.Pass(), node) if text else node
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(getattr(node, "body", None), list) and not isinstance(node, ast.Module):
+            node.body = [n for n in node.body if not isinstance(n, ast.Pass)] or [ast.Pass()]
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return ast.copy_location(ast.Pass(), node)
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id == "Field":
+            node.keywords = [k for k in node.keywords if k.arg != "description"]
+        return self.generic_visit(node)
 
 
 def _is_main(node: ast.stmt) -> bool:
@@ -52,13 +67,15 @@ def _is_main(node: ast.stmt) -> bool:
 
 def _bound(node: ast.stmt) -> set[str]:
     """The top-level names that a statement binds."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+    if isinstance(node, DEFINITIONS):
         return {node.name}
     names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     for n in ast.walk(node):
-        if isinstance(n, ast.Import | ast.ImportFrom):
+        if isinstance(n, IMPORTS):
             names |= {a.asname or a.name.split(".")[0] for a in n.names}
-    return names
+        elif isinstance(n, DEFINITIONS):
+            names.add(n.name)
+    return names - {"*"}
 
 
 def _singles(node: ast.stmt) -> list[ast.stmt]:
@@ -70,48 +87,206 @@ def _singles(node: ast.stmt) -> list[ast.stmt]:
     return [node]
 
 
-def _origin(module: str, package: bool, node: ast.ImportFrom) -> str:
-    """The absolute name of the module that `from … import` reads."""
-    if not node.level:
-        return node.module or ""
-    base = module.split(".")
-    base = base[: len(base) - node.level + package]
-    return ".".join([*base, *([node.module] if node.module else [])])
+def _names(tree: ast.AST) -> Iterator[ast.Name]:
+    """The names that are read, in annotations that are strings too."""
+    for n in ast.walk(tree):
+        if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store):
+            yield n
+        for note in (getattr(n, "annotation", None), getattr(n, "returns", None)):
+            yield from (ast.Name(word, ast.Load()) for word in _quoted(note))
 
 
-def _imports(module: str, tree: ast.AST, package: bool) -> dict[str, tuple[str, str | None]]:
-    """Local name -> (module, symbol) of ours; symbol None stands for the module itself."""
-    found: dict[str, tuple[str, str | None]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            origin = _origin(module, package, node)
-            for alias in node.names:
-                inner = f"{origin}.{alias.name}"
-                if module_file(inner):
-                    found[alias.asname or alias.name] = (inner, None)
-                elif module_file(origin):
-                    found[alias.asname or alias.name] = (origin, alias.name)
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if module_file(alias.name) and alias.asname:
-                    found[alias.asname] = (alias.name, None)
-    return found
+def _quoted(note: ast.AST | None) -> Iterator[str]:
+    """The names in an annotation that is a string, or has one in it; the values of a Literal are not names."""
+    if isinstance(note, ast.Constant) and isinstance(note.value, str):
+        yield from re.findall(r"[^\W\d]\w*", note.value)
+    elif isinstance(note, ast.AST) and not (isinstance(note, ast.Subscript) and ast.unparse(note.value).endswith("Literal")):
+        for child in ast.iter_child_nodes(note):
+            yield from _quoted(child)
+
+
+@dataclass(eq=False)
+class Statement:
+    """A top-level statement of one of our modules, without its prose."""
+
+    module: "Module"
+    node: ast.stmt
+
+    @cached_property
+    def text(self) -> str:
+        return ast.dump(self.node)
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        return frozenset(n.id for n in _names(self.node))
+
+    @cached_property
+    def libraries(self) -> frozenset[str]:
+        """The top-level packages that it imports."""
+        found = set()
+        for n in ast.walk(self.node):
+            if isinstance(n, ast.Import):
+                found |= {a.name.split(".")[0] for a in n.names}
+            elif isinstance(n, ast.ImportFrom) and not n.level and n.module:
+                found.add(n.module.split(".")[0])
+        return frozenset(found)
+
+    @cached_property
+    def uses(self) -> list[Target]:
+        """What it may use: symbols of its own module and of others."""
+        module, found = self.module, []
+        if isinstance(self.node, IMPORTS):
+            found += [t for name in _bound(self.node) for t in module.imports.get(name, ()) if t[1] is not None]
+        for n in ast.walk(self.node):
+            if isinstance(n, IMPORTS):
+                found += [(origin, "") for origin in module.origins(n)]
+        qualified = set()
+        for n in ast.walk(self.node):
+            if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name):
+                targets = module.imports.get(n.value.id, ())
+                if targets and all(symbol is None for _, symbol in targets):
+                    found += [_attribute(name, n.attr) for name, _ in targets]
+                    if all(isinstance(s.node, IMPORTS) for s in module.definitions.get(n.value.id, ())):
+                        qualified.add(id(n.value))
+        for name in (n.id for n in _names(self.node) if id(n) not in qualified):
+            found += module.imports.get(name, ())
+            if name in module.definitions:
+                found.append((module.name, name))
+            elif name in REFLECTION:
+                found.append((module.name, None))
+        return list(dict.fromkeys(found))
+
+    @property
+    def acts(self) -> bool:
+        """Whether it does something besides binding its names."""
+        node = self.node
+        if isinstance(node, IMPORTS):
+            return not _bound(node) & self.module.reads and not self.module.origins(node)
+        if isinstance(node, DEFINITIONS):
+            return any(self.module.owns(_root(d)) for d in node.decorator_list)
+        if isinstance(node, ASSIGNMENTS):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            return not all(isinstance(t, ast.Name | ast.Tuple | ast.List) for t in targets)
+        if isinstance(node, BLOCKS):
+            inner = [n for n in ast.walk(node) if isinstance(n, ast.stmt) and n is not node]
+            return any(not isinstance(n, IMPORTS | ast.Pass) and Statement(self.module, n).acts for n in inner)
+        return True
+
+
+def _root(node: ast.AST) -> str:
+    """`a` of `a.b(…).c`."""
+    while not isinstance(node, ast.Name):
+        below = getattr(node, "func", None) or getattr(node, "value", None)
+        if below is None:
+            return ""
+        node = below
+    return node.id
+
+
+def _attribute(module: str, name: str) -> Target:
+    inner = f"{module}.{name}"
+    return (inner, None) if module_file(inner) else (module, name)
+
+
+@dataclass(eq=False)
+class Module:
+    """The statements of one of our modules, by the top-level names that they bind."""
+
+    name: str
+    package: bool
+    definitions: dict[str, list[Statement]] = field(default_factory=dict)
+    statements: list[Statement] = field(default_factory=list)
+    main: list[Statement] = field(default_factory=list)
+    imports: dict[str, list[Target]] = field(default_factory=dict)
+    stars: list[str] = field(default_factory=list)
+
+    def origin(self, node: ast.ImportFrom) -> str:
+        """The absolute name of the module that `from … import` reads."""
+        if not node.level:
+            return node.module or ""
+        base = self.name.split(".")
+        base = base[: len(base) - node.level + self.package]
+        return ".".join([*base, *([node.module] if node.module else [])])
+
+    def origins(self, node: ast.Import | ast.ImportFrom) -> list[str]:
+        """Our modules that this statement imports."""
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        else:
+            names = [self.origin(node), *(f"{self.origin(node)}.{a.name}" for a in node.names)]
+        return [name for name in names if module_file(name)]
+
+    def add_imports(self, tree: ast.AST) -> None:
+        """Note what the names that are imported anywhere in it stand for."""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and module_file(self.origin(node)):
+                for alias in node.names:
+                    if alias.name == "*":
+                        self.stars.append(self.origin(node))
+                    else:
+                        target = _attribute(self.origin(node), alias.name)
+                        self.imports.setdefault(alias.asname or alias.name, []).append(target)
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    if module_file(alias.name):
+                        name = alias.asname or alias.name.split(".")[0]
+                        self.imports.setdefault(name, []).append((alias.name, None))
+
+    def add(self, node: ast.stmt) -> None:
+        statement = Statement(self, node)
+        if _is_main(node):
+            self.main.append(statement)
+            return
+        self.statements.append(statement)
+        for name in _bound(node):
+            self.definitions.setdefault(name, []).append(statement)
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        return frozenset().union(*(s.reads for s in self.statements))
+
+    def owns(self, name: str) -> bool:
+        """Whether a name stands for something of ours."""
+        return name in self.imports or any(not isinstance(s.node, IMPORTS) for s in self.definitions.get(name, ()))
+
+    @cached_property
+    def effects(self) -> list[Statement]:
+        return [s for s in self.statements if s.acts]
+
+    @cached_property
+    def imported(self) -> list[Target]:
+        """What happens as well when it is imported: its package, what it imports in turn, and `import *` of it."""
+        parent = self.name.rpartition(".")[0]
+        found = [(parent, "")] if module_file(parent) else []
+        for n in (n for s in self.statements for n in _run_on_import(s.node)):
+            found += [(name, "") for name in self.origins(n)] if isinstance(n, IMPORTS) else []
+        return [*found, *((name, None) for name in self.stars)]
+
+    def chosen(self, symbol: str | None) -> list[Statement]:
+        """The statements behind a symbol; all of them where the symbol is none that we can see."""
+        if symbol == "":
+            return self.effects
+        if symbol is None or symbol not in self.definitions:
+            return [*self.statements, *self.main]
+        return [*self.definitions[symbol], *self.effects]
+
+
+def _run_on_import(node: ast.AST) -> Iterator[ast.AST]:
+    """A statement and what is in it, without the bodies of functions."""
+    yield node
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        for child in ast.iter_child_nodes(node):
+            yield from _run_on_import(child)
 
 
 @cache
 def _parse(name: str, path: Path, stamp: tuple[int, int]) -> Module:
-    tree = _Docstrings().visit(ast.parse(path.read_text(), str(path)))
-    module = Module(name, imports=_imports(name, tree, path.name == "__init__.py"))
+    tree = _Prose().visit(ast.parse(path.read_text(), str(path)))
+    module = Module(name, path.name == "__init__.py")
+    module.add_imports(tree)
     for node in (single for statement in tree.body for single in _singles(statement)):
-        if isinstance(node, ast.Pass):
-            continue
-        bound = _bound(node)
-        if _is_main(node):
-            module.main.append(node)
-        elif not bound:
-            module.effects.append(node)
-        for symbol in bound if not _is_main(node) else ():
-            module.definitions.setdefault(symbol, []).append(node)
+        if not isinstance(node, ast.Pass):
+            module.add(node)
     return module
 
 
@@ -123,68 +298,43 @@ def parse(name: str) -> Module:
     return _parse(name, path, (stat.st_mtime_ns, stat.st_size))
 
 
-def _mentions(module: Module, node: ast.AST) -> Iterator[tuple[str, str | None]]:
-    """What `node` may use: symbols of its own module, and (module, symbol) of others; None is all of a module."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        yield from (module.imports[name] for name in _bound(node) if name in module.imports)
-    qualified = set()
-    for n in ast.walk(node):
-        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name):
-            target = module.imports.get(n.value.id)
-            if target and target[1] is None:
-                inner = f"{target[0]}.{n.attr}"
-                yield (inner, None) if module_file(inner) else (target[0], n.attr)
-                qualified.add(id(n.value))
-    for n in ast.walk(node):
-        if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store) and id(n) not in qualified:
-            if n.id in module.imports:
-                yield module.imports[n.id]
-            if n.id in module.definitions:
-                yield (module.name, n.id)
-
-
-def _nodes(module: Module, symbol: str | None) -> list[ast.stmt]:
-    if symbol is None:
-        return [*(n for nodes in module.definitions.values() for n in nodes), *module.effects, *module.main]
-    if symbol in module.definitions:
-        return [*module.definitions[symbol], *module.effects]
-    return module.effects
-
-
-def reachable(*roots: tuple[str, str | None]) -> dict[str, list[ast.stmt]]:
-    """Module name -> the statements of it that `roots`, pairs (module, symbol or None for all), depend on."""
-    found: dict[str, dict[int, ast.stmt]] = {}
-    seen: set[tuple[str, str | None]] = set()
-    todo = list(roots)
+def reachable(*roots: Target) -> dict[str, list[Statement]]:
+    """Module name -> the statements of it that `roots` depend on, in their order."""
+    found: dict[str, set[Statement]] = {}
+    modules: dict[str, Module] = {}
+    todo, seen = list(roots), set()
     while todo:
         target = todo.pop()
         if target in seen:
             continue
         seen.add(target)
-        module = parse(target[0])
-        parent = target[0].rpartition(".")[0]
-        if parent != ROOT and module_file(parent):
-            todo.append((parent, ""))
-        for node in _nodes(module, target[1]):
-            if id(node) not in found.setdefault(target[0], {}):
-                found[target[0]][id(node)] = node
-                todo.extend(_mentions(module, node))
-    return {name: list(nodes.values()) for name, nodes in found.items()}
+        name, symbol = target
+        if name not in modules:
+            modules[name], found[name] = parse(name), set()
+            todo += [(name, ""), *modules[name].imported]
+        todo += [target for target in modules[name].imports.get(symbol or "", ()) if target[1] is None]
+        for statement in modules[name].chosen(symbol):
+            if statement not in found[name]:
+                found[name].add(statement)
+                todo += statement.uses
+    return {name: _ordered(modules[name], statements) for name, statements in found.items()}
+
+
+def _ordered(module: Module, statements: Iterable[Statement]) -> list[Statement]:
+    chosen = set(statements)
+    return [s for s in [*module.statements, *module.main] if s in chosen]
 
 
 def load(module: str, symbol: str):
     """One symbol of `physiglot.<module>`, executed with only what it needs: no torch for a parameter class."""
     name = f"{ROOT}.{module}"
-    nodes = {id(n) for n in reachable((name, symbol)).get(name, [])}
-    tree = ast.parse((module_file(name) or Path()).read_text())
-    source = parse(name)
-    wanted = [n for nodes_ in source.definitions.values() for n in nodes_ if id(n) in nodes]
-    lines = {n.lineno for n in wanted}
+    path = module_file(name) or Path()
+    if symbol not in parse(name).definitions:
+        raise AttributeError(f"{path} defines no {symbol}")
+    lines = {s.node.lineno for s in reachable((name, symbol))[name] if _bound(s.node)}
     namespace = types.ModuleType(f"{name}:{symbol}")
     namespace.__dict__["__package__"] = name.rpartition(".")[0]
     sys.modules[namespace.__name__] = namespace
-    body = [n for n in tree.body if n.lineno in lines]
-    exec(compile(ast.Module(body, []), str(module_file(name)), "exec"), namespace.__dict__)
-    if not hasattr(namespace, symbol):
-        raise AttributeError(f"{name} defines no {symbol}")
+    body = [n for n in ast.parse(path.read_text()).body if n.lineno in lines]
+    exec(compile(ast.Module(body, []), str(path), "exec"), namespace.__dict__)
     return getattr(namespace, symbol)

@@ -3,13 +3,11 @@
 If a model with context does not beat it, the task is Markov and the context buys nothing.
 """
 
-from itertools import accumulate
-from typing import Annotated, Self
-
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
+from ..curriculum import Curriculum
 from ..strict import Strict
 from .polynomial import exponents, monomials
 
@@ -17,19 +15,8 @@ from .polynomial import exponents, monomials
 class Params(Strict):
     hidden: int = Field(128, ge=1, description="units in both hidden layers; 128 give 18,209 parameters for 3 fields")
     degree: int = Field(2, ge=1, description="the inputs are the monomials of the standardised state up to this degree")
-    horizons: list[Annotated[int, Field(ge=1)]] = Field(
-        [1, 8, 24, 48], min_length=1, description="steps unrolled, in the order of the curriculum"
-    )
-    shares: list[Annotated[float, Field(ge=0)]] = Field(
-        [0.15, 0.15, 0.3, 0.4], description="share of the training given to each horizon"
-    )
+    rollout: Curriculum = Field(Curriculum(), description="steps that the loss unrolls")
     noise: float = Field(0.0, ge=0, description="noise added to the state at each unrolled step, in units of std")
-
-    @model_validator(mode="after")
-    def one_share_each(self) -> Self:
-        if len(self.shares) != len(self.horizons) or abs(sum(self.shares) - 1) > 1e-6:
-            raise ValueError(f"shares {self.shares} must be one number for each of {self.horizons} and sum to 1")
-        return self
 
 
 class Model(nn.Module):
@@ -76,18 +63,13 @@ class Model(nn.Module):
             states.append(state)
         return torch.stack(states, dim=-2)
 
-    def horizon(self, progress: float) -> int:
-        """How many steps to unroll at this point of the training."""
-        curriculum = zip(self.params.horizons, accumulate(self.params.shares), strict=True)
-        return next((steps for steps, end in curriculum if progress < end), self.params.horizons[-1])
-
     def loss(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:
         """The mean squared error in units of std of rollouts from smoothed states against the observed ones.
 
         A window of T states holds (T − 1) // K rollouts of K steps, one after the other; all are used.
         """
         length = batch["state"].shape[1] - 1
-        steps = min(self.horizon(progress), length)
+        steps = min(self.params.rollout.horizon(progress), length)
         used = length // steps * steps
         start = batch["smooth"][:, :used:steps]
         observed = batch["state"][:, 1 : used + 1].unflatten(1, (-1, steps))
