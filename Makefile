@@ -34,6 +34,15 @@ lint: setup ## style, types, workflow
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
+$(VENV)-bench/.installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $@
+
+bench: setup $(VENV)-bench/.installed ## the ratios against the peers, some minutes each
+	PYTHONPATH=src $(VENV)-bench/bin/python -m benchmarks.lorenz
+	for name in storage training rollout workflow; do python -m benchmarks.$$name || exit 1; done
+
 report: setup ## report.html of what has been run
 	snakemake --cores 1 --report report.html $(PAPER)
 

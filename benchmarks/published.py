@@ -94,9 +94,7 @@ class Block(nn.Module):
     def __init__(self, window: int | None):
         super().__init__()
         self.norm1, self.norm2, self.attention = nn.LayerNorm(CHANNELS), nn.LayerNorm(CHANNELS), Attention(window)
-        self.mlp = nn.Sequential(
-            nn.Linear(CHANNELS, 4 * CHANNELS), nn.GELU("tanh"), nn.Linear(4 * CHANNELS, CHANNELS)
-        )
+        self.mlp = nn.Sequential(nn.Linear(CHANNELS, 4 * CHANNELS), nn.GELU("tanh"), nn.Linear(4 * CHANNELS, CHANNELS))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.norm1(x))

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from physiglot import config as schema
-from physiglot import files, fingerprint, processes
+from physiglot import files, fingerprint, imports, processes
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -28,6 +29,7 @@ wildcard_constraints:
     system="|".join(CONFIG.systems),
     split=r"\w+",
     block=r"\d+",
+    file=r"[\w.+-]+",
     dataset=r"\w+",
     study="|".join(CONFIG.studies),
     seed=r"\d+",
@@ -50,7 +52,13 @@ def plain(model, **changes):
     return {**model.model_dump(), **changes}
 
 
-# --- systems: blocks, collect, dataset ---------------------------------------------------------
+# --- systems: blocks, imports, collect, dataset ------------------------------------------------
+
+# The HDF5 files as they lie there when the workflow starts: system -> split -> stem -> path.
+IMPORTS = {
+    name: {split: imports.found(folder) for split, folder in s.imports.items()}
+    for name, s in CONFIG.systems.items()
+}
 
 
 def blocks_of(system):
@@ -67,6 +75,14 @@ def block_files(w):
     ]
 
 
+def imported_files(w):
+    return [
+        f"data/{w.system}/imported/{split}/{stem}.zarr/zarr.json"
+        for split, found in IMPORTS[w.system].items()
+        for stem in found
+    ]
+
+
 def block_spec(w):
     s = CONFIG.systems[w.system]
     params = {**s.params, **s.splits[w.split].params}
@@ -79,8 +95,27 @@ def block_code(w):
     return CODE("simulate", f"systems.{name}:simulate", f"systems.{name}:Params")
 
 
+def ingest_file(w):
+    return str(IMPORTS[w.system][w.split][w.file])
+
+
+@cache
+def content(path, most=10_000_000):
+    """What is in a file. Large ones, of which Snakemake makes no checksum either, go by size and time."""
+    stat = os.stat(path)
+    return fingerprint.of(path) if stat.st_size <= most else f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def ingest_spec(w):
+    """The content is part of it: Snakemake overlooks a file that is replaced by an older one."""
+    s = CONFIG.systems[w.system]
+    layout = {"module": s.module, "block": s.block, "chunk": s.chunk, "content": content(ingest_file(w))}
+    return fingerprint.canonical({**imports.series(s, w.split), **layout})
+
+
 def collect_spec(w):
-    return fingerprint.canonical({"folder": f"data/{w.system}/blocks", "blocks": blocks_of(w.system)})
+    imported = {split: list(found) for split, found in IMPORTS[w.system].items()}
+    return fingerprint.canonical({"blocks": blocks_of(w.system), "imported": imported})
 
 
 def dataset_spec(w):
@@ -226,9 +261,61 @@ def table_code(w):
 
 
 def outputs_of(paper):
-    """Everything that a reader of the report wants of a paper: the table, and the figures of each first seed."""
-    plots = [f"runs/{name}/{s.seeds[0]}/figures" for name, s in studies_of(paper).items()]
-    return [f"papers/{paper}/table.csv", f"papers/{paper}/figures", *plots]
+    """Everything that a reader of the report wants of a paper: the table, and the figures of each first seed;
+    and its data, of which Snakemake would not miss what a failed job took away."""
+    studies = studies_of(paper)
+    plots = [f"runs/{name}/{s.seeds[0]}/figures" for name, s in studies.items()]
+    blocks = [f"data/{s.system}/blocks.json" for s in studies.values()]
+    datasets = [f"data/{s.system}/datasets/{s.dataset}.zarr/zarr.json" for s in studies.values()]
+    data = list(dict.fromkeys([*blocks, *datasets]))
+    return [f"papers/{paper}/table.csv", f"papers/{paper}/figures", *plots, *data]
+
+
+# --- what comes before -------------------------------------------------------------------------
+
+# A rule whose inputs are missing does not run in Snakemake as long as its own output stands. So when a job
+# failed after a change, what was made from its old output would pass for finished. Therefore each rule has as a
+# parameter the specs and the code of the rules before it, up to the next checkpoint; what the checkpoints make is
+# a target by itself (`outputs_of`).
+
+
+def at(w, **others):
+    """Other wildcards than those of the job."""
+    return SimpleNamespace(**{**vars(w), **others})
+
+
+def after_blocks(w):
+    parts = [(block_spec(at(w, split=split, block=0)), block_code(w)) for split in blocks_of(w.system)]
+    found = [at(w, split=split, file=stem) for split, stems in IMPORTS[w.system].items() for stem in stems]
+    return fingerprint.digest(fingerprint.canonical([parts, [ingest_spec(f) for f in found]]), CODE("ingest"))
+
+
+def after_embedding(w):
+    w = at(w, part="embedding")
+    return fingerprint.digest(train_spec(w), train_code(w))
+
+
+def after_embed(w):
+    """What the training of a model with an embedding comes after."""
+    return fingerprint.digest(after_embedding(w), embed_spec(w), embed_code(w)) if has_embedding(w) else ""
+
+
+def after_train(w):
+    w = at(w, study=study(w).weights or w.study, part="model")
+    return fingerprint.digest(after_embed(w), train_spec(w), train_code(w))
+
+
+def after_predict(w):
+    return fingerprint.digest(after_train(w), predict_spec(w), predict_code(w))
+
+
+def after_evaluate(w):
+    return fingerprint.digest(after_predict(w), task_spec(w), task_code("evaluate")(w))
+
+
+def after_studies(w):
+    runs = [at(w, study=name, seed=seed) for name, s in studies_of(w.paper).items() for seed in s.seeds]
+    return fingerprint.digest(*map(after_evaluate, runs))
 
 
 # --- tracking ----------------------------------------------------------------------------------
@@ -256,4 +343,5 @@ write_studies()
 def publish():
     """Publish the run records to MLflow, from this one process; a failure of it never fails the workflow."""
     if URI:
-        subprocess.run([sys.executable, "-m", "physiglot.track", "publish", "--uri", URI], check=False)
+        given = {**os.environ, "PYTHONPATH": str(Path(workflow.basedir) / "src")}
+        subprocess.run([sys.executable, "-m", "physiglot.track", "publish", "--uri", URI], check=False, env=given)

@@ -13,14 +13,33 @@ rule simulate:
         command("simulate", out="{output}")
 
 
+rule ingest:
+    input:
+        ingest_file,
+    output:
+        "data/{system}/imported/{split}/{file}.zarr/zarr.json",
+    params:
+        spec=ingest_spec,
+        code=CODE("ingest"),
+        about=about,
+    log:
+        "logs/ingest/{system}/{split}/{file}.log",
+    conda:
+        "../envs/physiglot.yaml"
+    shell:
+        command("ingest", file="{input:q}", out="{output}")
+
+
 checkpoint collect:
     input:
         block_files,
+        imported_files,
     output:
         "data/{system}/blocks.json",
     params:
         spec=collect_spec,
         code=CODE("collect"),
+        after=after_blocks,
         about=about,
     log:
         "logs/collect/{system}.log",
@@ -43,6 +62,5 @@ checkpoint dataset:
         "logs/dataset/{system}/{dataset}.log",
     conda:
         "../envs/physiglot.yaml"
-    threads: 2
     shell:
         command("dataset", blocks="{input}", out="{output}", threads="{threads}")

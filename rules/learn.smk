@@ -8,6 +8,7 @@ rule train:
     params:
         spec=train_spec,
         code=train_code,
+        after=after_embed,
         about=about,
         given=lambda w, input: " ".join(f"--{k} {v}" for k, v in input.items() if v),
     log:
@@ -29,6 +30,7 @@ rule embed:
     params:
         spec=embed_spec,
         code=embed_code,
+        after=after_embedding,
         about=about,
     log:
         "logs/embed/{study}/{seed}.log",
@@ -47,6 +49,7 @@ rule predict:
     params:
         spec=predict_spec,
         code=predict_code,
+        after=after_train,
         about=about,
     log:
         "logs/predict/{study}/{seed}.log",
@@ -66,6 +69,7 @@ rule evaluate:
     params:
         spec=task_spec,
         code=task_code("evaluate"),
+        after=after_predict,
         about=about,
     log:
         "logs/evaluate/{study}/{seed}.log",

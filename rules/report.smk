@@ -15,6 +15,7 @@ rule plot:
     params:
         spec=task_spec,
         code=task_code("plot"),
+        after=after_evaluate,
         about=about,
         label=lambda w: study(w).label,
     log:
@@ -55,6 +56,7 @@ rule table:
     params:
         spec=table_spec,
         code=table_code,
+        after=after_studies,
         about=about,
     log:
         "logs/table/{paper}.log",

@@ -8,7 +8,7 @@ from workflow import CONFIG, DECAY, Project, with_decay
 
 @pytest.fixture(scope="session")
 def grown(tmp_path_factory) -> tuple[Project, set[str], set[str]]:
-    """A project that has run with one system, and again with a second one: it, and what ran the first and second time."""
+    """A project that has run with one system, and again with a second one: it, and what ran each time."""
     project = Project.create(tmp_path_factory.mktemp("workflow") / "base", CONFIG)
     first = project.ran()
     project.source("systems/decay.py").write_text(DECAY)

@@ -6,7 +6,6 @@ the run records, and compared as a whole: nothing more, nothing less.
 
 import ast
 import os
-import re
 import signal
 import subprocess
 from pathlib import Path
@@ -20,6 +19,7 @@ pytestmark = pytest.mark.workflow
 DATA = ("simulate/decay/*", "collect/decay", "dataset/decay/*")
 LEARN = ("train/decay_linear/*", "predict/decay_linear/*")
 REPORT = ("evaluate/decay_linear/*", "plot/decay_linear/*", "table/rest")
+DATASET = "data/decay/datasets/clean.zarr/zarr.json"  # the target after an accident, to be short
 
 
 # --- nothing -----------------------------------------------------------------------------------
@@ -87,12 +87,6 @@ def test_a_parameter_of_a_system(project):
     assert project.ran() == project.matching(*DATA, *LEARN, *REPORT)
 
 
-def test_a_parameter_of_a_split(project):
-    project.change("systems.decay.splits.val.params", {"rate": 0.75})
-    others = project.matching(*DATA, *LEARN, *REPORT) - project.matching("simulate/decay/train/*", "simulate/decay/test/*")
-    assert project.ran() == others
-
-
 def test_more_members(project):
     project.change("systems.decay.splits.train.members", 7)
     ran = project.ran()
@@ -101,13 +95,13 @@ def test_more_members(project):
 
 def test_code_of_a_system_with_unchanged_content(project):
     """Lorenz blocks are made again and collected, and there it stops, in this run and in the next."""
-    project.edit("systems/lorenz.py", "    h = dt / substeps\n", "    h = dt / float(substeps)\n")
+    project.insert("systems/lorenz.py", "simulate")
     assert project.ran() == project.matching("simulate/lorenz/*", "collect/lorenz")
     assert project.ran() == set()
 
 
 def test_code_of_a_system_with_changed_content(project):
-    project.edit("systems/decay.py", "rng.uniform(1.0, 2.0", "rng.uniform(1.0, 3.0")
+    project.insert("systems/decay.py", "simulate", "rng.uniform()")
     assert project.ran() == project.matching(*DATA, *LEARN, *REPORT)
 
 
@@ -118,17 +112,17 @@ def test_code_of_a_system_with_changed_content(project):
 
 
 def test_code_that_three_stages_share(project):
-    project.edit("evaluate.py", "    truth, predicted = {}, {}\n", "    truth, predicted = dict(), {}\n")
+    project.insert("rollout.py", "open_rollouts")
     assert project.ran() == project.matching("evaluate/*", "plot/*", "table/*")
 
 
 def test_code_that_all_stages_share(project):
     """On one system, to be short: every stage of it runs."""
     config = project.config
-    for kind, name in [("systems", "lorenz"), ("papers", "chaos"), ("studies", "lorenz_cubic"), ("studies", "lorenz_faithful")]:
-        del config[kind][name]
+    del config["systems"]["lorenz"], config["papers"]["chaos"]
+    config["studies"] = {"decay_linear": config["studies"]["decay_linear"]}
     project.config = config
-    project.edit("stage.py", "    sys.exit(code)\n", "    raise SystemExit(code)\n")
+    project.insert("stage.py", "run")
     assert project.ran() == project.matching(*DATA, *LEARN, *REPORT)
 
 
@@ -142,26 +136,20 @@ def test_a_parameter_of_a_model(project):
 
 def test_code_of_a_model(project):
     """The embedding is another model: it is neither trained nor applied again."""
-    project.edit("models/transformer.py", "self.norm =", "self.norm =") if False else None
-    text = project.source("models/transformer.py").read_text()
-    assert "nn.init.zeros_(module.bias)" in text
-    project.source("models/transformer.py").write_text(text.replace("zeros_(module.bias)", "constant_(module.bias, 0.0)"))
+    project.insert("models/transformer.py", "Model.predict")
     embedding = project.matching("train/lorenz_faithful/0/embedding", "embed/*")
     assert project.ran() == project.matching("*/lorenz_faithful/*", "table/chaos") - embedding
 
 
 def test_code_of_a_model_that_others_use_in_part(project):
     """`fit` is the polynomial's own; `monomials`, in the same file, is the embedding's too."""
-    project.edit("models/polynomial.py", "size = len(self.weight)\n", "size = self.weight.shape[0]\n")
-    studies = ("*/lorenz_cubic/*", "*/decay_linear/*", "table/*")
-    assert project.ran() == project.matching(*studies)
+    project.insert("models/polynomial.py", "Model.fit")
+    assert project.ran() == project.matching("*/lorenz_cubic/*", "*/decay_linear/*", "table/*")
 
 
 def test_plotting_code(project):
     """Of a study's own figures: neither the table's comparisons nor the metrics."""
-    text = project.source("figures.py").read_text()
-    assert "def rollouts(" in text
-    project.source("figures.py").write_text(re.sub(r"(def rollouts\(.*?\).*?:\n(?:    \"\"\".*?\"\"\"\n)?)", r"\1    assert runs is not None\n", text, count=1, flags=re.DOTALL))
+    project.insert("figures.py", "rollouts")
     assert project.ran() == project.matching("plot/*")
 
 
@@ -205,46 +193,51 @@ def paused(project: Project) -> Path:
 def test_a_killed_job_runs_again(project):
     pause = paused(project)
     project.change("systems.decay.splits.val.params", {"steps": 33})
-    workflow = project.start()
+    workflow = project.start(DATASET)
     block_in_work(project).send_signal(signal.SIGKILL)
     pause.unlink()
     workflow.communicate(timeout=60)
     assert workflow.returncode != 0
     assert project.records()["simulate/decay/val/0"]["status"] == "FINISHED"
-    finished = {"simulate/decay/val/0", *project.matching("simulate/decay/test/*")}
-    assert project.ran() == project.matching(*DATA, *LEARN, *REPORT) - finished
+    assert project.ran(DATASET) == project.matching("simulate/decay/train/0", *DATA[1:])
 
 
 @pytest.mark.parametrize("survives", [True, False], ids=["job_survives", "job_dies_too"])
 def test_a_killed_workflow_goes_on_without_hand_work(project, survives):
     """Snakemake and perhaps its jobs are killed: the next one unlocks, and stops what was left running."""
     pause = paused(project)
-    workflow = project.start()
+    workflow = project.start(DATASET)
     job = block_in_work(project)
-    workflow.kill()
+    workflow.kill() if survives else os.killpg(workflow.pid, signal.SIGKILL)
     workflow.wait()
-    if not survives:
-        os.killpg(workflow.pid, signal.SIGKILL)
     assert list((project.folder / ".snakemake/locks").iterdir())
     if survives:
-        again = project.start()
+        again = project.start(DATASET)
         wait_for(lambda: not job.is_running())
-        block_in_work(project)
-    pause.unlink()
-    if survives:
+        pause.unlink()
         assert again.wait(60) == 0
         assert "stops process" in project.log("simulate/decay/train/0")
-    assert project.ran() == (set() if survives else project.matching("simulate/decay/train/0", *DATA[1:], *LEARN, *REPORT))
+        assert project.ran(DATASET) == set()
+    else:
+        pause.unlink()
+        assert project.ran(DATASET) == project.matching("simulate/decay/train/0", *DATA[1:])
 
 
 def test_a_living_workflow_keeps_its_lock(project):
     pause = paused(project)
-    workflow = project.start()
+    workflow = project.start(DATASET)
     block_in_work(project)
-    assert "cannot be locked" in project.snakemake(fails=True)
+    assert "cannot be locked" in project.snakemake(DATASET, fails=True)
     pause.unlink()
     assert workflow.wait(60) == 0
-    assert project.ran() == set()
+
+
+@pytest.mark.parametrize("stage", ["collect", "dataset", "train", "evaluate"])
+def test_a_failed_job_is_not_forgotten(project, stage):
+    """Its old output is gone, but what was made from that still stands, and must not pass for up to date."""
+    project.insert(f"{stage}.py", stage, "raise ValueError('out of order')")
+    for _ in range(2):
+        assert "out of order" in project.snakemake("rest", fails=True)
 
 
 def test_a_full_disk(project):
@@ -255,11 +248,11 @@ def test_a_full_disk(project):
         pytest.skip("a small file system cannot be mounted here")
     try:
         project.change("systems.decay.splits.train.params", {"steps": 20000})
-        assert project.ran(fails=True) == set()
-        assert "error: simulate: no space is left" in project.log("simulate/decay/train/0")
+        assert project.ran(DATASET, fails=True) == set()
+        assert "error: simulate: no space is left to write" in project.log("simulate/decay/train/0")
         assert "Traceback" not in project.log("simulate/decay/train/0")
         assert not list(folder.glob("*.zarr")) and not list(folder.glob(".*.tmp"))
         subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
-        assert project.ran() == project.matching("simulate/decay/train/0", *DATA[1:], *LEARN, *REPORT)
+        assert project.ran(DATASET) == project.matching("simulate/decay/train/0", *DATA[1:])
     finally:
         subprocess.run(["umount", "-l", folder], check=True)

@@ -230,7 +230,8 @@ def test_a_full_disk_is_one_sentence(tmp_path, small_disk):
     for split in ("train", "val"):
         noise = sample(np.random.default_rng(0).standard_normal((256, 512, 3)))
         store.save(tmp_path / "blocks" / split / "0.zarr", {"": noise})
-    (tmp_path / "blocks.json").write_text("{}")
+    listed = {f"blocks/{split}/0.zarr": {"members": 256} for split in ("train", "val")}
+    (tmp_path / "blocks.json").write_text(json.dumps(listed))
     spec = {"splits": {"train": 256, "val": 256}, "block": 256, "chunk": 64, "dask": {}}
     out = small_disk / "clean.zarr" / "zarr.json"
     blocks = str(tmp_path / "blocks.json")
@@ -244,7 +245,7 @@ def test_a_damaged_block_is_one_sentence(tmp_path):
     """`collect` looks at every block, and says which to make again."""
     store.save(tmp_path / "blocks" / "train" / "0.zarr", {"": sample()})
     os.truncate(shards(tmp_path / "blocks" / "train" / "0.zarr", "state")[0], 10)
-    spec = json.dumps({"folder": str(tmp_path / "blocks"), "blocks": {"train": 1}})
+    spec = json.dumps({"blocks": {"train": 1}})
     out = str(tmp_path / "blocks.json")
     line = complaint("--spec", spec, "--out", out, cwd=tmp_path, module="physiglot.collect")
     assert line.startswith("error: collect: ") and "blocks/train/0.zarr: state is incomplete" in line

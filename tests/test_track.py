@@ -93,9 +93,9 @@ def project(tmp_path, monkeypatch, empty_store) -> Path:
         about = {"system": "lorenz", "split": "train", "block": block}
         path = f"data/lorenz/blocks/{name}.zarr/zarr.json"
         run_stage("simulate", path, store_writer(print_), about=about, spec={"block": int(block)})
-    spec = {"folder": "data/lorenz/blocks", "blocks": {"train": 2}}
-    blocks = "data/lorenz/blocks.json"
-    run_stage("collect", blocks, text_writer(json.dumps(prints)), spec=spec, about={"system": "lorenz"})
+    spec, blocks = {"blocks": {"train": 2}}, "data/lorenz/blocks.json"
+    listed = {f"blocks/{name}.zarr": {"members": 4, "fingerprint": print_} for name, print_ in prints.items()}
+    run_stage("collect", blocks, text_writer(json.dumps(listed)), spec=spec, about={"system": "lorenz"})
     data = "data/lorenz/datasets/clean.zarr/zarr.json"
     run_stage("dataset", data, store_writer("dataset"), given={"one": blocks}, about={"system": "lorenz"})
     weights, prediction = "runs/ours_clean/0/model/weights.pt", "runs/ours_clean/0/prediction.zarr/zarr.json"

@@ -1,5 +1,6 @@
 """A small project of its own in a temporary folder: the real Snakefile on a tiny configuration, and what it ran."""
 
+import ast
 import copy
 import json
 import os
@@ -32,8 +33,8 @@ CONFIG = {
         "faithful": {
             "module": "transformer",
             "params": {"layers": 1, "heads": 2, "window": 8},
-            "training": SHORT,
-            "embedding": {"module": "koopman", "params": {"channels": 4, "width": 8}, "training": SHORT},
+            "training": {**SHORT},
+            "embedding": {"module": "koopman", "params": {"channels": 4, "width": 8}, "training": {**SHORT}},
         },
     },
     "tasks": {
@@ -51,7 +52,7 @@ CONFIG = {
 for study in CONFIG["studies"].values():
     study.update(paper="chaos", variant="baseline", task="short")
 
-DECAY = '''"""Two fields that decay: x' = -rate x. The tests' own system; it waits while a file `pause` lies in its folder."""
+DECAY = '''"""Two fields that decay: x' = -rate x. It waits while a file `pause` lies in its folder."""
 
 import time
 from pathlib import Path
@@ -87,7 +88,11 @@ def with_decay(config: dict) -> dict:
     config = copy.deepcopy(config)
     splits = {"train": {"members": 4}, "val": {"members": 4}, "test": {"members": 4}}
     config["systems"]["decay"] = {"module": "decay", "seed": 2, "block": 4, "chunk": 4, "splits": splits}
-    config["models"]["linear"] = {"module": "polynomial", "params": {"degree": 1}, "training": {"steps": 0, "window": 8}}
+    config["models"]["linear"] = {
+        "module": "polynomial",
+        "params": {"degree": 1},
+        "training": {"steps": 0, "window": 8},
+    }
     study = {"label": "Linear", "system": "decay", "model": "linear", "task": "short"}
     config["studies"]["decay_linear"] = {**study, "paper": "rest", "variant": "ours"}
     config["papers"]["rest"] = {"title": "Rest", "reference": "none"}
@@ -144,11 +149,14 @@ class Project:
     def source(self, name: str) -> Path:
         return self.folder / "src/physiglot" / name
 
-    def edit(self, name: str, old: str, new: str) -> None:
-        """Replace the one place of `old` in a source file."""
-        text = self.source(name).read_text()
-        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {name}"
-        self.source(name).write_text(text.replace(old, new))
+    def insert(self, name: str, function: str, statement: str = "assert True") -> None:
+        """Put a statement at the start of a function (`Class.method` too); the file loses its comments."""
+        tree = ast.parse(self.source(name).read_text())
+        place: ast.AST = tree
+        for part in function.split("."):
+            place = next(n for n in place.body if getattr(n, "name", None) == part)
+        place.body[:0] = ast.parse(statement).body
+        self.source(name).write_text(ast.unparse(tree))
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Snakemake in a session of its own, not waited for."""

@@ -5,9 +5,13 @@ training graph, for any length (a window that is recomputed from its first token
 layer, because cached keys carry what is older than the window).
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+LONGEST = 128  # tokens that `fused.Attention` takes at once: it keeps the attention weights
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
@@ -17,13 +21,17 @@ def sinusoids(positions: Tensor, width: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :width]
 
 
-def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """Rotary positions (Su et al., arXiv 2104.09864): only differences of positions matter to q · k."""
-    half = x.shape[-1] // 2
-    frequency = 10000 ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
-    angle = positions.to(x.dtype)[:, None] * frequency
-    cos, sin = angle.cos(), angle.sin()
-    a, b = x[..., :half], x[..., half:]
+def rotation(positions: Tensor, channels: int) -> Tensor:
+    """(2, time, channels / 2): cosines and sines of the rotary positions."""
+    half = channels // 2
+    frequency = 10000 ** (-torch.arange(half, device=positions.device, dtype=positions.dtype) / half)
+    angle = positions[:, None] * frequency
+    return torch.stack([angle.cos(), angle.sin()])
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """x (…, channel) turned by its position (Su et al., arXiv 2104.09864): q · k then sees differences alone."""
+    (a, b), (cos, sin) = x.chunk(2, -1), turn
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
 
@@ -33,66 +41,94 @@ def banded(time: int, window: int, device: torch.device | None = None) -> Tensor
     return (lag >= 0) & (lag < window)
 
 
+class Where(NamedTuple):
+    """What all blocks share about the tokens at hand: their positions and, if they come together, the mask."""
+
+    added: Tensor | None  # sinusoids (time, width)
+    turn: Tensor | None  # rotation (2, time, 1, 1, channels / 2)
+    mask: Tensor | None
+    window: int
+
+
+def fusible(x: Tensor) -> bool:
+    """Whether the kernels of `fused` hold for x, and gain: training in float32 on one CPU thread."""
+    single = x.device.type == "cpu" and x.dtype == torch.float32 and torch.get_num_threads() == 1
+    return single and torch.is_grad_enabled() and x.numel() >= 2**15
+
+
 class Cache:
     """Keys and values of the last `window` tokens of a layer. Order does not matter: positions are in the keys."""
 
     def __init__(self, window: int):
         self.window, self.count = window, 0
-        self.keys: Tensor | None = None
-        self.values: Tensor | None = None
+        self.both: Tensor | None = None
 
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the key and value (batch, head, 1, channel) of a token; return those it may look at."""
+    def append(self, both: Tensor) -> Tensor:
+        """Add the key and value (2, batch, head, 1, channel) of a token; return those it may look at."""
         if torch.is_grad_enabled():
-            return self._grow(key, value)
-        if self.keys is None or self.values is None:
-            shape = (*key.shape[:2], self.window, key.shape[3])
-            self.keys, self.values = key.new_zeros(shape), value.new_zeros(shape)
-        place = self.count % self.window
-        self.keys[:, :, place], self.values[:, :, place] = key[:, :, 0], value[:, :, 0]
+            return self._grow(both)
+        if self.both is None:
+            self.both = both.new_zeros((*both.shape[:3], self.window, both.shape[4]))
+        self.both[..., self.count % self.window, :] = both[..., 0, :]
         self.count += 1
-        size = min(self.count, self.window)
-        return self.keys[:, :, :size], self.values[:, :, :size]
+        return self.both if self.count >= self.window else self.both[..., : self.count, :]
 
-    def _grow(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def _grow(self, both: Tensor) -> Tensor:
         """As `append`, out of place, so that the gradient passes through the rollout."""
-        if self.keys is not None and self.values is not None:
-            key = torch.cat([self.keys, key], 2)[:, :, -self.window :]
-            value = torch.cat([self.values, value], 2)[:, :, -self.window :]
-        self.keys, self.values = key, value
-        return key, value
+        self.both = both if self.both is None else torch.cat([self.both, both], 3)[..., -self.window :, :]
+        return self.both
 
 
 class Attention(nn.Module):
-    def __init__(self, width: int, heads: int, window: int, rotary: bool):
+    def __init__(self, width: int, heads: int):
         super().__init__()
-        self.heads, self.window, self.rotary = heads, window, rotary
+        self.heads = heads
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
-        batch, time, width = x.shape
-        split = self.qkv(x).view(batch, time, 3, self.heads, width // self.heads)
-        q, k, v = split.permute(2, 0, 3, 1, 4)
-        if self.rotary:
-            q, k = rotate(q, positions), rotate(k, positions)
+    def forward(self, x: Tensor, where: Where, cache: Cache | None = None) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        if where.turn is not None:
+            qkv = torch.cat([rotate(qkv[:, :, :2], where.turn), qkv[:, :, 2:]], 2)
+        if cache is None and qkv.shape[1] <= LONGEST and fusible(qkv):
+            from . import fused
+
+            return self.out(fused.Attention.apply(qkv, where.window).flatten(2))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if cache is not None:
-            k, v = cache.append(k, v)
-        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(y.transpose(1, 2).reshape(batch, time, width))
+            return self.out(self._look(q, *cache.append(torch.stack([k, v]))))
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=where.mask)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    @staticmethod
+    def _look(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(batch, 1, width) for the query (batch, head, 1, channel) of one token, which may look at all keys."""
+        weights = (q @ k.mT * k.shape[-1] ** -0.5).softmax(-1)
+        return (weights @ v).transpose(1, 2).flatten(2)
+
+
+class Gelu(nn.Module):
+    """The tanh GELU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not fusible(x):
+            return functional.gelu(x, approximate="tanh")
+        from . import fused
+
+        return fused.Gelu.apply(x)
 
 
 class Block(nn.Module):
     """Pre-norm: x + attention(norm x), then x + MLP(norm x), the MLP four times as wide with the tanh GELU."""
 
-    def __init__(self, width: int, heads: int, window: int, norm: str, rotary: bool):
+    def __init__(self, width: int, heads: int, norm: str):
         super().__init__()
         kind = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[norm]
         self.norm1, self.norm2 = kind(width), kind(width)
-        self.attention = Attention(width, heads, window, rotary)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
+        self.attention = Attention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), Gelu(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
-        x = x + self.attention(self.norm1(x), positions, mask, cache)
+    def forward(self, x: Tensor, where: Where, cache: Cache | None = None) -> Tensor:
+        x = x + self.attention(self.norm1(x), where, cache)
         return x + self.mlp(self.norm2(x))
 
 
@@ -101,20 +137,26 @@ class Decoder(nn.Module):
 
     def __init__(self, width: int, layers: int, heads: int, window: int, norm: str, rotary: bool):
         super().__init__()
-        self.width, self.window, self.rotary = width, window, rotary
-        self.blocks = nn.ModuleList(Block(width, heads, window, norm, rotary) for _ in range(layers))
+        self.width, self.heads, self.window, self.rotary = width, heads, window, rotary
+        self.blocks = nn.ModuleList(Block(width, heads, norm) for _ in range(layers))
         self.norm = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[norm](width)
 
     def caches(self) -> list[Cache]:
         return [Cache(self.window) for _ in self.blocks]
 
-    def forward(self, x: Tensor, begin: int = 0, caches: list[Cache] | None = None) -> Tensor:
-        """All tokens at once; or, with `caches`, one token at position `begin`."""
+    def _where(self, x: Tensor, begin: int, alone: bool) -> Where:
         time = x.shape[1]
         positions = torch.arange(begin, begin + time, device=x.device, dtype=x.dtype)
-        if not self.rotary:
-            x = x + sinusoids(positions, self.width)
-        mask = banded(time, self.window, x.device) if caches is None else None
+        mask = None if alone else banded(time, self.window, x.device)
+        if self.rotary:
+            return Where(None, rotation(positions, self.width // self.heads)[:, :, None, None], mask, self.window)
+        return Where(sinusoids(positions, self.width), None, mask, self.window)
+
+    def forward(self, x: Tensor, begin: int = 0, caches: list[Cache] | None = None) -> Tensor:
+        """All tokens at once; or, with `caches`, one token at position `begin`."""
+        where = self._where(x, begin, alone=caches is not None)
+        if where.added is not None:
+            x = x + where.added
         for i, block in enumerate(self.blocks):
-            x = block(x, positions, mask, caches[i] if caches else None)
+            x = block(x, where, caches[i] if caches else None)
         return self.norm(x)

@@ -1,9 +1,13 @@
 """The dataset of a system: all its blocks by split, with measurement noise, smoothing and statistics.
 
-A Dask graph with one task per block: each reads its block, writes its region of the target store, and
-returns moments and hashes; memory is bounded by one block per thread, whatever the size of the dataset.
+A Dask graph with one task per shard of the target store: each reads what goes into it from the blocks, simulated
+or imported, writes the shard, and returns moments and hashes; memory is bounded by one shard per thread, whatever
+the size of the dataset.
 """
 
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import graph, moments, stage, store
-from .simulate import generator
+from .randomness import generator
 
 SLAB = 16  # members filtered at a time: what the filter needs in between stays in the cache
 
@@ -40,50 +44,110 @@ def smooth(state: np.ndarray, window: int, order: int) -> np.ndarray:
     return smoothed
 
 
-def _read(source: Path, members: int) -> np.ndarray:
+@dataclass
+class Shard:
+    """A shard of a split, from member `start` on: its pieces are (block, first member, past the last member)."""
+
+    split: str
+    start: int
+    pieces: list[tuple[Path, int, int]] = field(default_factory=list)
+
+
+def _taken(listed: dict[str, dict], folder: Path, split: str, spec: dict) -> Iterator[tuple[Path, int]]:
+    """(block, members wanted of it) of a split: as many simulated ones as `spec` says, then all imported ones."""
+    simulated = 0
+    for name, block in listed.items():
+        kind, belongs, _ = name.split("/")
+        if belongs != split:
+            continue
+        wanted = block["members"]
+        if kind == "blocks":
+            wanted = min(spec["block"], spec["splits"][split] - simulated)
+            simulated += wanted
+        if wanted > block["members"]:
+            text = f"{block['members']} members, but {wanted} of this block are needed"
+            raise store.StoreError(f"{folder / name}: {text}")
+        yield folder / name, wanted
+
+
+def _shards(blocks: Path, split: str, spec: dict) -> list[Shard]:
+    """The members of a split in order, cut into whole shards: one per simulated block, imported ones fill them up."""
+    shards: list[Shard] = []
+    size, end = spec["block"], 0
+    for source, members in _taken(json.loads(blocks.read_text()), blocks.parent, split, spec):
+        first = 0
+        while first < members:
+            if end % size == 0:
+                shards.append(Shard(split, end))
+            count = min(members - first, size - end % size)
+            shards[-1].pieces.append((source, first, first + count))
+            first, end = first + count, end + count
+    if not shards:
+        raise store.StoreError(f"{blocks}: no member of the split {split}")
+    return shards
+
+
+def _read(source: Path, start: int, stop: int, like: tuple) -> np.ndarray:
     state = store.open_group(source)["state"]
-    if len(state) < members:
-        raise store.StoreError(f"{source}: {len(state)} members, but {members} of this block are needed")
-    return state[:members].values
+    if (state.shape[1:], state.dtype) != like:
+        found, expected = (f"{shape} of {dtype}" for shape, dtype in ((state.shape[1:], state.dtype), like))
+        raise store.StoreError(f"{source}: its members are {found}, those of this split {expected}")
+    return state[start:stop].values
 
 
-def _parts(spec: dict, folder: Path) -> list[tuple[Path, str, int, int]]:
-    """(block, split, number, members wanted of it) of all blocks, in order."""
-    found = []
-    for split, members in spec["splits"].items():
-        for number in range(-(-members // spec["block"])):
-            count = min(spec["block"], members - number * spec["block"])
-            found.append((folder / split / f"{number}.zarr", split, number, count))
-    return found
+def _clean(shard: Shard, like: tuple) -> np.ndarray:
+    return _joined([_read(*piece, like) for piece in shard.pieces])
 
 
-def _moments(source: Path, members: int) -> moments.Moments:
-    return moments.of(_read(source, members))
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _spread(parts: list[tuple[Path, str, int, int]], spec: dict, threads: int) -> np.ndarray | None:
+def _observed(shard: Shard, like: tuple, noise: dict, std: np.ndarray | None) -> np.ndarray:
+    """The members with noise, which depends on nothing but where they come from.
+
+    A simulated block has one random stream. An imported block may begin anywhere in a shard, so that each of
+    its members has a stream of its own: files that come or go leave the noise of the others as it is.
+    """
+    parts, seed, name = [], noise["seed"], f"noise {shard.split}"
+    for source, start, stop in shard.pieces:
+        state = _read(source, start, stop, like)
+        if source.parts[-3] == "blocks":
+            parts.append(observe(state, noise, generator(seed, name, int(source.stem)), std))
+            continue
+        for i, number in enumerate(range(start, stop)):
+            rng = generator(seed, f"{name} {source.stem}", number)
+            state[i : i + 1] = observe(state[i : i + 1], noise, rng, std)
+        parts.append(state)
+    return _joined(parts)
+
+
+def _moments(shard: Shard, like: tuple) -> moments.Moments:
+    return moments.of(_clean(shard, like))
+
+
+def _spread(shards: list[Shard], like: tuple, spec: dict, threads: int) -> np.ndarray | None:
     """Standard deviation per field of the clean training split, where the noise is given in units of it."""
     import dask
 
     if not spec.get("noise") or spec["noise"]["mode"] != "std":
         return None
-    tasks = [dask.delayed(_moments)(source, members) for source, split, _, members in parts if split == "train"]
+    tasks = [dask.delayed(_moments)(shard, like) for shard in shards]
     return moments.std(reduce(moments.merge, graph.compute(tasks, spec["dask"], threads)))
 
 
 def _part(
-    source: Path, split: str, number: int, members: int, target: Path, spec: dict, std: np.ndarray | None
+    shard: Shard, like: tuple, target: Path, spec: dict, std: np.ndarray | None
 ) -> tuple[moments.Moments, dict[str, str]]:
-    """Read one block, write its region; returns the moments of the observed state and the hashes."""
-    state = _read(source, members)
-    arrays = {"state": state}
+    """Read the pieces of a shard, write it; returns the moments of the observed state and the hashes."""
     noise = spec.get("noise")
-    if noise and split in noise["splits"]:
-        arrays["state"] = observe(state, noise, generator(noise["seed"], f"noise {split}", number), std)
+    if noise and shard.split in noise["splits"]:
+        arrays = {"state": _observed(shard, like, noise, std)}
         if spec.get("smooth"):
             arrays["smooth"] = smooth(arrays["state"], **spec["smooth"])
-    start = number * spec["block"]
-    digests = dict(store.fill(target, split, name, start, values) for name, values in arrays.items())
+    else:
+        arrays = {"state": _clean(shard, like)}
+    digests = dict(store.fill(target, shard.split, name, shard.start, values) for name, values in arrays.items())
     graph.release()
     return moments.of(arrays["state"]), digests
 
@@ -99,7 +163,7 @@ def _allocate(target: Path, first: Any, split: str, members: int, options: dict)
         "attrs": state.attrs,
     }
     spec |= {"chunk": options["chunk"], "shard": options["block"]}
-    attrs = {k: v for k, v in first.attrs.items() if k not in ("fingerprint", "groups")}
+    attrs = {k: v for k, v in first.attrs.items() if k not in ("fingerprint", "groups", "source")}
     store.allocate(target, split, {name: spec for name in names}, attrs)
     return store.write_coordinates(target, split, store.coordinates(first))
 
@@ -107,25 +171,29 @@ def _allocate(target: Path, first: Any, split: str, members: int, options: dict)
 def dataset(*, spec: dict, blocks: Path, out: Path, threads: int = 1) -> None:
     """Gather the blocks listed in `blocks` into one store with a group per split.
 
-    `spec`: `splits` (name -> members), `block`, `chunk`, `noise`, `smooth` and the Dask settings `dask`. The
-    attributes `mean` and `std` (field) are those of the observed training split.
+    `spec`: `splits` (name -> simulated members), `block`, `chunk`, `noise`, `smooth` and the Dask settings `dask`.
+    The attributes `mean` and `std` (field) are those of the observed training split.
     """
     import dask
 
-    folder = blocks.parent / "blocks"
-    parts = _parts(spec, folder)
-    spread = _spread(parts, spec, threads)
+    shards = {split: _shards(blocks, split, spec) for split in spec["splits"]}
+    first = {split: store.open_group(parts[0].pieces[0][0]) for split, parts in shards.items()}
+    like = {split: (block["state"].shape[1:], block["state"].dtype) for split, block in first.items()}
+    spread = _spread(shards["train"], like["train"], spec, threads)
     with store.new(out.parent) as target:
         digests: dict[str, str] = {}
-        for split, members in spec["splits"].items():
-            digests |= _allocate(target, store.open_group(folder / split / "0.zarr"), split, members, spec)
-        results = graph.compute([dask.delayed(_part)(*p, target, spec, spread) for p in parts], spec["dask"], threads)
+        for split, parts in shards.items():
+            members = parts[-1].start + sum(stop - start for _, start, stop in parts[-1].pieces)
+            digests |= _allocate(target, first[split], split, members, spec)
+        every = [shard for parts in shards.values() for shard in parts]
+        tasks = [dask.delayed(_part)(shard, like[shard.split], target, spec, spread) for shard in every]
+        results = graph.compute(tasks, spec["dask"], threads)
         for _, hashes in results:
             digests |= hashes
-        total = reduce(moments.merge, (m for p, (m, _) in zip(parts, results, strict=True) if p[1] == "train"))
+        total = reduce(moments.merge, (m for s, (m, _) in zip(every, results, strict=True) if s.split == "train"))
         mean, std = total[1].tolist(), moments.std(total).tolist()
         store.finish(target, digests, list(spec["splits"]), mean=mean, std=std)
-    print(f"{len(parts)} blocks, mean {np.round(mean, 4).tolist()}, std {np.round(std, 4).tolist()}")
+    print(f"{len(every)} shards, mean {np.round(mean, 4).tolist()}, std {np.round(std, 4).tolist()}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import files
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -233,3 +235,12 @@ def return_map(curve: np.ndarray, pairs: np.ndarray, name: str, note: str) -> Fi
     axis.set(xlim=(low, high), ylim=(low, high), xlabel=name, ylabel=f"next {name}", aspect="equal")
     axis.legend(loc="upper left", title=note, title_fontsize=8, markerscale=3, alignment="left")
     return figure
+
+
+def write(figures: dict, folder: Path) -> None:
+    """Write every figure as SVG and PNG into `folder`, which appears whole."""
+    with files.replacing(folder) as temporary:
+        temporary.mkdir()
+        for name, figure in figures.items():
+            save(figure, temporary / name)
+    print(f"{len(figures)} figures: {', '.join(figures)}")

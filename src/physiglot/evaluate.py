@@ -4,19 +4,9 @@ import json
 import math
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from . import files, stage, store
-
-
-def open_rollouts(dataset: Path, prediction: Path, rollouts: dict) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(truth, prediction) by rollout, lazy: the truth is cut to the members of the rollout."""
-    truth, predicted = {}, {}
-    for name, rollout in rollouts.items():
-        data = store.open_group(dataset, rollout.get("split", "test"))
-        truth[name] = data.isel(member=slice(rollout.get("members")))
-        predicted[name] = store.open_group(prediction, name)
-    return truth, predicted
+from . import files, stage
+from .rollout import open_rollouts
 
 
 def evaluate(*, spec: dict, dataset: Path, prediction: Path, out: Path) -> None:

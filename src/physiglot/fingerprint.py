@@ -28,6 +28,15 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
+def _contents(path: Path) -> str:
+    """`digest` of the bytes of a file, which may be larger than memory."""
+    h = hashlib.blake2b(path.stat().st_size.to_bytes(8, "little"), digest_size=16)
+    with open(path, "rb") as file:
+        while data := file.read(2**22):
+            h.update(data)
+    return h.hexdigest()
+
+
 def array(name: str, dims: tuple, values: Any) -> str:
     """Hash of a named array: name, dimensions, type, shape and bytes."""
     import numpy as np
@@ -45,7 +54,7 @@ def of(path: Path) -> str:
         return digest(*(part for f in shown for part in (f.name, f.read_bytes())))
     if path.name == "zarr.json":
         return json.loads(path.read_text())["attributes"]["fingerprint"]
-    return digest(path.read_bytes())
+    return _contents(path)
 
 
 @cache

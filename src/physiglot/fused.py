@@ -1,8 +1,8 @@
-"""Attention and the GELU of small Transformers on one CPU thread: compiled kernels with their gradients.
+"""Attention and the tanh GELU of small Transformers on one CPU thread, with their gradients, as compiled kernels.
 
-At 64 tokens and 8 channels a head, PyTorch's kernels spend their time on copies, tails and calls. These go through the
-data once, look at no key that the mask hides, and keep what the gradient needs. float32 only; elsewhere PyTorch's own
-are used (see `attention`).
+At 64 tokens and 8 channels a head PyTorch spends most of a training step on tails, copies and a slow tanh. Here LANES
+heads go side by side, one in each lane of the vectors; what the mask hides is never computed. float32 only; elsewhere
+PyTorch's own are used (see `attention`).
 """
 
 import math
@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-OPTIONS = {"cache": True, "error_model": "numpy", "fastmath": True, "nogil": True}
 F = np.float32
+LANES = 64
+OPTIONS = {"error_model": "numpy", "fastmath": True, "nogil": True}
 LOG2E, LN2_HIGH, LN2_LOW = F(1.44269504), F(0.693359375), F(-2.12194440e-4)
-LANES, HIDDEN = 16, F(-1e30)
 SLOPE, CUBE = F(2 * math.sqrt(2 / math.pi)), F(0.044715)
 
 
-@numba.njit(inline="always", **OPTIONS)
+@numba.njit(inline="always", cache=True, **OPTIONS)
 def _exp(x):
-    """exp to 2 units in the last place, by arithmetic that the compiler can vectorise (Cephes' expf)."""
-    x = max(min(x, F(88)), F(-87))
+    """exp to 2 units in the last place for |x| <= 87, by arithmetic that the compiler turns into vectors (Cephes)."""
     n = np.floor(x * LOG2E + F(0.5))
     r = x - n * LN2_HIGH - n * LN2_LOW
     p = F(1.9875691500e-4) * r + F(1.3981999507e-3)
@@ -33,115 +32,157 @@ def _exp(x):
     return (p * r * r + r + F(1)) * power
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(cache=True, **OPTIONS)
 def _gelu(x, y, slope):
-    """y = x / (1 + exp(-u)), u = sqrt(8/pi) (x + 0.044715 x^3): the tanh GELU, and its derivative."""
+    """y = x / (1 + exp(-u)) with u = sqrt(8/pi) (x + 0.044715 x^3), which is the tanh GELU, and its derivative."""
     for i in range(x.size):
         a = x[i]
         s = CUBE * a * a
-        e = _exp(min(-SLOPE * a * (F(1) + s), F(40)))
+        e = _exp(min(max(-SLOPE * a * (F(1) + s), F(-40)), F(40)))
         h = F(1) / (F(1) + e)
         y[i] = a * h
         slope[i] = h + a * h * (e * h) * SLOPE * (F(1) + F(3) * s)
 
 
-@numba.njit(**OPTIONS)
-def _columns(qkv, batch, which, head, out):
-    """out (channel, block, lane): the queries, keys or values of a head, time innermost, LANES to a block."""
-    for t in range(qkv.shape[1]):
-        for c in range(qkv.shape[4]):
-            out[c, t // LANES, t % LANES] = qkv[batch, t, which, head, c]
+@numba.njit(cache=True, **OPTIONS)
+def _highest(scores, out):
+    for i in range(LANES):
+        out[i] = max(out[i], scores[i])
 
 
-@numba.njit(**OPTIONS)
-def _scores(qkv, b, h, i, keys, first, w):
-    """w (block, lane): the scaled products of query i with the keys from `first` to i; returns the highest."""
-    channels, highest = keys.shape[0], HIDDEN
-    scale = F(1 / math.sqrt(channels))
-    for k in range(first // LANES, i // LANES + 1):
-        for j in range(LANES):
-            w[k, j] = F(0)
+@numba.njit(cache=True, **OPTIONS)
+def _exponential(scores, highest):
+    """scores = exp(scores - highest), lane by lane; in place, for the compiler must not fear that they overlap."""
+    for i in range(LANES):
+        scores[i] = _exp(max(scores[i] - highest[i], F(-87)))
+
+
+@numba.njit(cache=True, **OPTIONS)
+def _plus(x, out):
+    for i in range(LANES):
+        out[i] += x[i]
+
+
+@numba.njit(cache=True, **OPTIONS)
+def _times(x, out):
+    for i in range(LANES):
+        out[i] *= x[i]
+
+
+@numba.njit(cache=True, **OPTIONS)
+def _slope(d, mean, weights):
+    for i in range(LANES):
+        d[i] = (d[i] - mean[i]) * weights[i]
+
+
+@numba.njit(cache=True, **OPTIONS)
+def _products(each, x, y, out):
+    """out = sum over channels of x y, lane by lane."""
+    channels = len(each)
+    for i in range(LANES):
+        found = F(0)
         for c in range(channels):
-            q = qkv[b, i, 0, h, c] * scale
-            for j in range(LANES):
-                w[k, j] += q * keys[c, k, j]
-        for j in range(LANES):
-            w[k, j] = w[k, j] if first <= k * LANES + j <= i else HIDDEN
-        for j in range(LANES):
-            highest = max(highest, w[k, j])
-    return highest
+            found += x[c * LANES + i] * y[c * LANES + i]
+        out[i] = found
 
 
-@numba.njit(**OPTIONS)
-def _attend(qkv, window, y, weights):
-    """y (batch, time, head, channel) and the attention weights (batch, head, time, block, lane) of qkv."""
-    batches, times, _, heads, channels = qkv.shape
-    keys, values = np.zeros((2, channels, weights.shape[3], LANES), F)
-    w = np.empty(weights.shape[3:], F)
-    for b in range(batches):
-        for h in range(heads):
-            _columns(qkv, b, 1, h, keys)
-            _columns(qkv, b, 2, h, values)
-            for i in range(times):
-                first = max(0, i - window + 1)
-                low, high, total = first // LANES, i // LANES + 1, F(0)
-                highest = _scores(qkv, b, h, i, keys, first, w)
-                for k in range(low, high):
-                    for j in range(LANES):
-                        w[k, j] = _exp(w[k, j] - highest) if w[k, j] > HIDDEN else F(0)
-                    for j in range(LANES):
-                        total += w[k, j]
-                inverse = F(1) / total
-                for k in range(low, high):
-                    for j in range(LANES):
-                        w[k, j] *= inverse
-                        weights[b, h, i, k, j] = w[k, j]
+@numba.njit(cache=True, **OPTIONS)
+def _add(each, a, x, out):
+    """out += a x, lane by lane for all channels."""
+    channels = len(each)
+    for i in range(LANES):
+        for c in range(channels):
+            out[c * LANES + i] += a[i] * x[c * LANES + i]
+
+
+@numba.njit(cache=True, **OPTIONS)
+def _load(each, values, first, out):
+    """(batch, time, part, head, channel) -> (part, (time, channel, lane)), LANES heads from the `first`."""
+    channels = len(each)
+    size = channels * LANES
+    batch, times, parts, heads, _ = values.shape
+    for t in range(times):
+        for i in range(min(LANES, batch * heads - first)):
+            b, h = divmod(first + i, heads)
+            for n in range(parts):
+                token = out[n, t * size : (t + 1) * size]
                 for c in range(channels):
-                    found = F(0)
-                    for k in range(low, high):
-                        for j in range(LANES):
-                            found += w[k, j] * values[c, k, j]
-                    y[b, i, h, c] = found
+                    token[c * LANES + i] = values[b, t, n, h, c]
 
 
-@numba.njit(**OPTIONS)
-def _attend_back(qkv, window, y, weights, g, gradient):
-    """The gradient of `_attend` with respect to qkv, from that with respect to y."""
-    batches, times, _, heads, channels = qkv.shape
-    keys, values, by_keys, by_values = np.zeros((4, channels, weights.shape[3], LANES), F)
-    d, w = np.empty(LANES, F), np.empty(LANES, F)
-    scale = F(1 / math.sqrt(channels))
-    for b in range(batches):
-        for h in range(heads):
-            _columns(qkv, b, 1, h, keys)
-            _columns(qkv, b, 2, h, values)
-            by_keys[:], by_values[:] = F(0), F(0)
-            for i in range(times):
-                mean = F(0)
+@numba.njit(cache=True, **OPTIONS)
+def _store(each, values, first, out):
+    """The inverse of `load`."""
+    channels = len(each)
+    size = channels * LANES
+    batch, times, parts, heads, _ = out.shape
+    for t in range(times):
+        for i in range(min(LANES, batch * heads - first)):
+            b, h = divmod(first + i, heads)
+            for n in range(parts):
+                token = values[n, t * size : (t + 1) * size]
                 for c in range(channels):
-                    mean += g[b, i, h, c] * y[b, i, h, c]
-                    gradient[b, i, 0, h, c] = F(0)
-                for k in range(max(0, i - window + 1) // LANES, i // LANES + 1):
-                    for j in range(LANES):
-                        w[j] = weights[b, h, i, k, j]
-                        d[j] = -mean
-                    for c in range(channels):
-                        slope = g[b, i, h, c]
-                        for j in range(LANES):
-                            d[j] += slope * values[c, k, j]
-                            by_values[c, k, j] += slope * w[j]
-                    for j in range(LANES):
-                        d[j] *= w[j] * scale
-                    for c in range(channels):
-                        q, found = qkv[b, i, 0, h, c], F(0)
-                        for j in range(LANES):
-                            found += d[j] * keys[c, k, j]
-                            by_keys[c, k, j] += d[j] * q
-                        gradient[b, i, 0, h, c] += found
-            for t in range(times):
-                for c in range(channels):
-                    gradient[b, t, 1, h, c] = by_keys[c, t // LANES, t % LANES]
-                    gradient[b, t, 2, h, c] = by_values[c, t // LANES, t % LANES]
+                    out[b, t, n, h, c] = token[c * LANES + i]
+
+
+@numba.njit(cache=True, **OPTIONS)
+def _attend(each, qkv, window, x, y, norms):
+    """y (batch, time, 1, head, channel); x: qkv in lanes; norms: the highest scores and the inverse sums (both in lanes)."""
+    size, times = len(each) * LANES, qkv.shape[1]
+    found, w = np.empty(times * size, F), np.empty((times, LANES), F)
+    for block in range(len(x)):
+        queries, keys, values = x[block, 0], x[block, 1], x[block, 2]
+        _load(each, qkv, block * LANES, x[block])
+        for i in range(times * size):
+            queries[i] *= F(1 / math.sqrt(len(each)))
+        found[:] = F(0)
+        for t in range(times):
+            here, end, first = t * size, (t + 1) * size, max(0, t - window + 1)
+            highest, total = norms[block, t, 0], norms[block, t, 1]
+            highest[:], total[:] = F(-1e30), F(0)
+            for s in range(first, t + 1):
+                _products(each, queries[here:end], keys[s * size : (s + 1) * size], w[s])
+                _highest(w[s], highest)
+            for s in range(first, t + 1):
+                _exponential(w[s], highest)
+                _plus(w[s], total)
+            for i in range(LANES):
+                total[i] = F(1) / total[i]
+            for s in range(first, t + 1):
+                _times(total, w[s])
+                _add(each, w[s], values[s * size : (s + 1) * size], found[here:end])
+        _store(each, found.reshape(1, -1), block * LANES, y)
+
+
+@numba.njit(cache=True, **OPTIONS)
+def _attend_back(each, window, x, y, norms, g, gradient):
+    """The gradient with respect to qkv from g, that with respect to y; the weights are computed again."""
+    size, times = len(each) * LANES, y.shape[1]
+    slopes, found, by = np.empty((3, times * size), F), np.zeros((1, times * size), F), np.zeros((1, times * size), F)
+    mean, d, w = np.empty(LANES, F), np.empty(LANES, F), np.empty(LANES, F)
+    for block in range(len(x)):
+        queries, keys, values = x[block, 0], x[block, 1], x[block, 2]
+        by_queries, by_keys, by_values = slopes[0], slopes[1], slopes[2]
+        _load(each, y, block * LANES, found)
+        _load(each, g, block * LANES, by)
+        slopes[:] = F(0)
+        for t in range(times):
+            here, end = t * size, (t + 1) * size
+            q, dq, dy = queries[here:end], by_queries[here:end], by[0, here:end]
+            _products(each, found[0, here:end], dy, mean)
+            for s in range(max(0, t - window + 1), t + 1):
+                k, v = keys[s * size : (s + 1) * size], values[s * size : (s + 1) * size]
+                _products(each, q, k, w)
+                _exponential(w, norms[block, t, 0])
+                _times(norms[block, t, 1], w)
+                _products(each, dy, v, d)
+                _slope(d, mean, w)
+                _add(each, d, k, dq)
+                _add(each, d, q, by_keys[s * size : (s + 1) * size])
+                _add(each, w, dy, by_values[s * size : (s + 1) * size])
+        for i in range(times * size):
+            by_queries[i] *= F(1 / math.sqrt(len(each)))
+        _store(each, slopes, block * LANES, gradient)
 
 
 class Gelu(torch.autograd.Function):
@@ -160,23 +201,25 @@ class Gelu(torch.autograd.Function):
 
 
 class Attention(torch.autograd.Function):
-    """(batch, time, 3, head, channel) -> (batch, time, head, channel): token t looks at t-window+1 … t."""
+    """(batch, time, 3, head, channel) -> (batch, time, 1, head, channel): token t looks at t-window+1 … t."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, window: int) -> Tensor:
-        qkv = qkv.contiguous()
+        qkv = qkv.detach().contiguous()
         batch, time, _, heads, channels = qkv.shape
-        y, weights = qkv.new_empty(batch, time, heads, channels), qkv.new_empty(batch, heads, time, -(-time // LANES), LANES)
-        _attend(qkv.detach().numpy(), window, y.numpy(), weights.numpy())
-        ctx.save_for_backward(qkv, y, weights)
+        blocks = -(-batch * heads // LANES)
+        y = qkv.new_empty(batch, time, 1, heads, channels)
+        x, norms = qkv.new_zeros(blocks, 3, time * channels * LANES), qkv.new_empty(blocks, time, 2, LANES)
+        _attend((0,) * channels, qkv.numpy(), window, x.numpy(), y.numpy(), norms.numpy())
+        ctx.save_for_backward(x, y, norms)
         ctx.window = window
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        qkv, y, weights = ctx.saved_tensors
-        gradient = torch.empty_like(qkv)
-        arrays = (a.detach().numpy() for a in (y, weights, g.contiguous(), gradient))
-        _attend_back(qkv.detach().numpy(), ctx.window, *arrays)
+        x, y, norms = (a.detach() for a in ctx.saved_tensors)
+        gradient = y.new_empty(*y.shape[:2], 3, *y.shape[3:])
+        arrays = (a.numpy() for a in (x, y, norms, g.contiguous(), gradient))
+        _attend_back((0,) * y.shape[-1], ctx.window, *arrays)
         return gradient, None

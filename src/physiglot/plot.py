@@ -4,19 +4,8 @@ import json
 from importlib import import_module
 from pathlib import Path
 
-from . import files, stage
-from .evaluate import open_rollouts
-
-
-def write(figures: dict, folder: Path) -> None:
-    """Write every figure as SVG and PNG into `folder`, which appears whole."""
-    from . import drawing
-
-    with files.replacing(folder) as temporary:
-        temporary.mkdir()
-        for name, figure in figures.items():
-            drawing.save(figure, temporary / name)
-    print(f"{len(figures)} figures: {', '.join(figures)}")
+from . import drawing, stage
+from .rollout import open_rollouts
 
 
 def plot(*, spec: dict, dataset: Path, prediction: Path, metrics: Path, out: Path) -> None:
@@ -24,7 +13,7 @@ def plot(*, spec: dict, dataset: Path, prediction: Path, metrics: Path, out: Pat
     task = import_module(f"physiglot.tasks.{spec['task']['module']}")
     params = task.Params(**spec["task"]["params"])
     truth, predicted = open_rollouts(dataset.parent, prediction.parent, spec["task"]["params"]["rollouts"])
-    write(task.plot(truth, predicted, json.loads(metrics.read_text()), params), out)
+    drawing.write(task.plot(truth, predicted, json.loads(metrics.read_text()), params), out)
 
 
 if __name__ == "__main__":

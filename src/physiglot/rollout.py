@@ -1,7 +1,11 @@
 """What a task asks of a model's `predict`: from which states, for how many steps."""
 
+from pathlib import Path
+from typing import Any
+
 from pydantic import Field
 
+from . import store
 from .strict import Strict
 
 
@@ -14,3 +18,13 @@ class Rollout(Strict):
         ge=0,
         description="offset added to every field of the start, in its units: a twin to measure chaos by",
     )
+
+
+def open_rollouts(dataset: Path, prediction: Path, rollouts: dict) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(truth, prediction) by rollout, lazy: the truth is cut to the members of the rollout."""
+    truth, predicted = {}, {}
+    for name, rollout in rollouts.items():
+        data = store.open_group(dataset, rollout.get("split", "test"))
+        truth[name] = data.isel(member=slice(rollout.get("members")))
+        predicted[name] = store.open_group(prediction, name)
+    return truth, predicted

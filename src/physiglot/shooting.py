@@ -32,7 +32,7 @@ def _features_and_slope(features: Features, x: Tensor) -> tuple[Tensor, Tensor]:
     for i in range(x.shape[-1]):
         tangent = torch.zeros_like(x)
         tangent[:, i] = 1
-        value, slope = torch.func.jvp(features, (x,), (tangent,))
+        value, slope, *_ = torch.func.jvp(features, (x,), (tangent,))
         slopes.append(slope)
     return value, torch.stack(slopes, -1)
 
@@ -86,6 +86,10 @@ def _cost(features: Features, start: Tensor, weight: Tensor, observed: Tensor, p
     return cost
 
 
+def _total(features: Features, starts: list[Tensor], weight: Tensor, pieces: list[tuple[Tensor, Tensor]]) -> float:
+    return sum(float(_cost(features, s, weight, o, p).sum()) for s, (o, p) in zip(starts, pieces, strict=True))
+
+
 def _step(parts: list[Normal], weight: Tensor, damping: float) -> tuple[Tensor, list[Tensor]]:
     """Damped Gauss-Newton steps of W and of the initial states of every chunk."""
     hessian = torch.stack([p.hessian for p in parts]).sum(0)
@@ -112,7 +116,8 @@ def fit(
     first guess of the initial states (smoothed data), `weight` one of W. All float64.
     """
     pieces = list(zip(observed.split(chunk), precision.split(chunk), strict=True))
-    starts, damping, costs = list(start.split(chunk)), 1e-6, []
+    starts, damping = list(start.split(chunk)), 1e-6
+    costs: list[float] = []
     for _ in range(iterations):
         parts = [_normal(features, s, weight, o, p) for s, (o, p) in zip(starts, pieces, strict=True)]
         cost = sum(float(p.cost.sum()) for p in parts)
@@ -120,7 +125,7 @@ def fit(
         while damping < 1e4:
             move, moves = _step(parts, weight, damping)
             tried = [s + m for s, m in zip(starts, moves, strict=True)]
-            new = sum(float(_cost(features, s, weight + move, o, p).sum()) for s, (o, p) in zip(tried, pieces, strict=True))
+            new = _total(features, tried, weight + move, pieces)
             if new < cost:
                 break
             damping *= 10
@@ -151,7 +156,7 @@ def analyse(
 
 
 def noise_of(observed: Tensor, smooth: Tensor) -> Tensor:
-    """(field, 3): a, b and floor of the noise variance a + b x², fitted to the residuals of `smooth` (member, time, field).
+    """(field, 3): a, b and floor of the noise variance a + b x², from the residuals of `smooth` (member, time, field).
 
     Additive noise has b = 0, noise relative to the value has a = 0; the floor keeps values near zero from ruling.
     """

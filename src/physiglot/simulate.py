@@ -1,17 +1,12 @@
 """Simulate one immutable block of members of a system."""
 
-import zlib
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 from . import stage, store
-
-
-def generator(seed: int, split: str, block: int) -> np.random.Generator:
-    """The random stream of a block: it depends on nothing but the system's seed, the split and the block."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(split.encode()), block)))
+from .randomness import generator
 
 
 def simulate(*, spec: dict, out: Path) -> None:
@@ -22,7 +17,8 @@ def simulate(*, spec: dict, out: Path) -> None:
     for name, variable in dataset.data_vars.items():
         if not np.isfinite(variable.values).all():
             raise FloatingPointError(
-                f"{spec['module']}: {name} of block {spec['split']}/{spec['block']} is not finite: reduce the step or mend the parameters {spec['params']}"
+                f"{spec['module']}: {name} of block {spec['split']}/{spec['block']} is not finite: "
+                f"reduce the step or mend the parameters {spec['params']}"
             )
     store.save(out.parent, {"": dataset}, chunk=spec["chunk"])
     print(

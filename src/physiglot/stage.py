@@ -45,7 +45,7 @@ def arguments(function: Callable) -> argparse.ArgumentParser:
     )
     for name, p in inspect.signature(function).parameters.items():
         required = p.default is inspect.Parameter.empty
-        option = {"required": required, "default": None if required else p.default}
+        option: dict[str, Any] = {"required": required, "default": None if required else p.default}
         if p.annotation is dict:
             option["type"] = json.loads
         elif p.annotation == list[Path]:
@@ -61,7 +61,7 @@ def arguments(function: Callable) -> argparse.ArgumentParser:
 
 
 def _inputs(given: dict[str, Any]) -> dict[str, str]:
-    paths = []
+    paths: list[Any] = []
     for name, value in given.items():
         if name != "out" and isinstance(value, Path | list):
             paths += value if isinstance(value, list) else [value]
@@ -156,9 +156,10 @@ def _end(record: dict, path: Path, status: str) -> None:
 def sentence(error: BaseException) -> str | None:
     """One clear sentence for what a user can mend; None for what is a bug of ours."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space is left to write {error.filename or 'the output'}: nothing was kept of it; free space and run again"
+        where = error.filename or "the output"
+        return f"no space is left to write {where}: nothing was kept of it; free space and run again"
     if "No space left on device" in str(error):
-        return f"no space is left on the output file system: nothing half-written was kept; free space and run again ({error})"
+        return f"no space is left to write the output: nothing was kept of it; free space and run again ({error})"
     if isinstance(error, FileNotFoundError):
         return f"{error.filename}: this input is missing"
     if isinstance(error, ValueError | FloatingPointError | MemoryError):

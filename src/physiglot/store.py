@@ -84,6 +84,11 @@ def check(store: Path, group: str = "") -> dict:
     return root
 
 
+def members(store: Path, array: str) -> int:
+    """The length of an array along its first dimension, read without importing zarr."""
+    return json.loads((Path(store) / array / "zarr.json").read_text())["shape"][0]
+
+
 def open_group(store: Path, group: str = "", chunks: Any = None) -> Any:
     """A group as an xarray dataset, lazy; `chunks={}` makes it a Dask collection. Root attributes are merged in."""
     import xarray as xr
@@ -165,6 +170,11 @@ def finish(store: Path, digests: dict[str, str], names: list[str], **attrs: Any)
     root = _zarr().open_group(Path(store), mode="r+", zarr_format=3)
     root.attrs.update({"groups": names, "fingerprint": value, "files": files, **attrs})
     return value
+
+
+def note(store: Path, **attrs: Any) -> None:
+    """Add root attributes to a finished store that its fingerprint does not count: where the contents came from."""
+    _zarr().open_group(Path(store), mode="r+", zarr_format=3).attrs.update(attrs)
 
 
 @contextmanager

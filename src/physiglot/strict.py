@@ -5,3 +5,7 @@ from pydantic import BaseModel, ConfigDict
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run: one sentence naming the key, the value and what is allowed."""

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any, TypeGuard
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.name
@@ -44,7 +45,7 @@ def module_file(name: str) -> Path | None:
 class _Prose(ast.NodeTransformer):
     """Drops what is only for readers: docstrings, other bare strings, and the descriptions of fields."""
 
-    def generic_visit(self, node: ast.AST) -> ast.AST:
+    def generic_visit(self, node: Any) -> Any:
         super().generic_visit(node)
         if isinstance(getattr(node, "body", None), list) and not isinstance(node, ast.Module):
             node.body = [n for n in node.body if not isinstance(n, ast.Pass)] or [ast.Pass()]
@@ -96,11 +97,15 @@ def _names(tree: ast.AST) -> Iterator[ast.Name]:
             yield from (ast.Name(word, ast.Load()) for word in _quoted(note))
 
 
+def _is_literal(note: ast.AST | None) -> TypeGuard[ast.Subscript]:
+    return isinstance(note, ast.Subscript) and ast.unparse(note.value).endswith("Literal")
+
+
 def _quoted(note: ast.AST | None) -> Iterator[str]:
     """The names in an annotation that is a string, or has one in it; the values of a Literal are not names."""
     if isinstance(note, ast.Constant) and isinstance(note.value, str):
         yield from re.findall(r"[^\W\d]\w*", note.value)
-    elif isinstance(note, ast.AST) and not (isinstance(note, ast.Subscript) and ast.unparse(note.value).endswith("Literal")):
+    elif isinstance(note, ast.AST) and not _is_literal(note):
         for child in ast.iter_child_nodes(note):
             yield from _quoted(child)
 
@@ -338,3 +343,35 @@ def load(module: str, symbol: str):
     body = [n for n in ast.parse(path.read_text()).body if n.lineno in lines]
     exec(compile(ast.Module(body, []), str(path), "exec"), namespace.__dict__)
     return getattr(namespace, symbol)
+
+
+def methods(module: str, owner: str) -> dict[str, ast.arguments]:
+    """The methods of a class and their arguments, as they are written there; nothing is run."""
+    statements = parse(f"{ROOT}.{module}").definitions.get(owner, [])
+    bodies = [n for s in statements if isinstance(s.node, ast.ClassDef) for n in s.node.body]
+    return {n.name: n.args for n in bodies if isinstance(n, ast.FunctionDef)}
+
+
+def required(module: str, owner: str, method: str) -> list[str]:
+    """The keyword-only arguments of a method that have no default."""
+    given = methods(module, owner).get(method)
+    if given is None:
+        return []
+    return [a.arg for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default is None]
+
+
+def options(module: str, owner: str, method: str) -> dict[str, list]:
+    """The arguments of a method that have a default, and the values that they may have if that is a Literal."""
+    given = methods(module, owner).get(method)
+    if given is None:
+        return {}
+    optional = given.args[len(given.args) - len(given.defaults) :]
+    optional += [a for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default is not None]
+    return {a.arg: _literals(a.annotation) for a in optional}
+
+
+def _literals(note: ast.expr | None) -> list:
+    if not _is_literal(note):
+        return []
+    values = ast.literal_eval(note.slice)
+    return list(values) if isinstance(values, tuple) else [values]

@@ -9,9 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from . import files, stage
-from .evaluate import open_rollouts
-from .plot import write
+from . import drawing, files, stage
+from .rollout import open_rollouts
 
 COLUMNS = ("study", "variant", "metric", "value", "error", "seeds", "published", "source")
 
@@ -96,7 +95,8 @@ def markdown(spec: dict, tables: list[tuple]) -> str:
 STYLE = (
     "body{font:15px/1.4 sans-serif;margin:2em;color:#222}table{border-collapse:collapse;margin:1em 0}"
     "th,td{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;white-space:nowrap}"
-    "th{border-bottom:2px solid #444;white-space:normal;vertical-align:bottom}tr.ours{background:#e8f1fa;font-weight:600}"
+    "th{border-bottom:2px solid #444;white-space:normal;vertical-align:bottom}"
+    "tr.ours{background:#e8f1fa;font-weight:600}"
 )
 
 
@@ -141,20 +141,21 @@ def _open(task: Any, spec: dict, study: dict, metrics: list[dict]) -> Any:
 
 
 def table(*, spec: dict, metrics: list[Path], figures: Path, out: Path) -> None:
-    """Write the table of `spec` (title, reference, note, studies) as CSV (`out`), Markdown and HTML, and the comparisons.
+    """Write the table of `spec` (title, reference, note, studies) as CSV (`out`), Markdown and HTML, and compare.
 
     `metrics` are those of all its studies and seeds; `spec["studies"]` lists the runs they lie in.
     """
     given = {str(path.parent): json.loads(path.read_text()) for path in metrics}
     by_study = {s["name"]: [given[folder] for folder in s["runs"]] for s in spec["studies"]}
     found = {s["name"]: rows(s, by_study[s["name"]]) for s in spec["studies"]}
-    drawn, tables = {}, []
+    drawn: dict[str, Any] = {}
+    tables: list[tuple] = []
     for module in dict.fromkeys(s["task"]["module"] for s in spec["studies"]):
         task = import_module(f"physiglot.tasks.{module}")
         studies = [s for s in spec["studies"] if s["task"]["module"] == module]
         tables += readable(spec, studies, found, task.METRICS)
         drawn |= task.compare([_open(task, spec, s, by_study[s["name"]]) for s in studies])
-    write(drawn, figures)
+    drawing.write(drawn, figures)
     files.write(out.with_suffix(".md"), markdown(spec, tables))
     files.write(out.with_suffix(".html"), html(spec, tables))
     files.write(out, _csv([row for study in found.values() for row in study]))

@@ -35,34 +35,47 @@ def rate(training: dict, step: int, steps: int, per_epoch: int) -> float:
     return lr
 
 
-def optimizer_of(model: torch.nn.Module, training: dict) -> torch.optim.Optimizer | None:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training["optimizer"]]
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    return kind(learnt, lr=training["lr"], weight_decay=training["weight_decay"], fused=True) if learnt else None
+class Weights:
+    """The learnt parameters as one vector: to clip, to step and to average them is then one call each.
 
-
-class Average:
-    """Exponential moving average of the learnt weights; without a decay, the weights themselves."""
+    `mean` is their exponential moving average; without a decay, the weights themselves are kept.
+    """
 
     def __init__(self, model: torch.nn.Module, decay: float | None):
-        self.live = [p for p in model.parameters() if p.requires_grad]
-        self.decay = decay
-        self.mean = [p.detach().clone() for p in self.live]
+        self.parts, self.decay = [p for p in model.parameters() if p.requires_grad], decay
+        self.live = torch.cat([torch.empty(0), *(p.detach().flatten().cpu() for p in self.parts)])
+        self.live = self.live.to(self.parts[0].device if self.parts else None).requires_grad_()
+        self.live.grad = torch.zeros_like(self.live)
+        for p, part in zip(self.parts, self.live.detach().split([p.numel() for p in self.parts]), strict=True):
+            p.data = part.view_as(p)
+        self.mean = self.live.detach().clone()
+
+    def optimizer(self, training: dict) -> torch.optim.Optimizer:
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training["optimizer"]]
+        return kind([self.live], lr=training["lr"], weight_decay=training["weight_decay"], fused=True)
+
+    @torch.no_grad()
+    def gather(self, largest: float | None) -> None:
+        """Move the gradients of the parameters into that of the vector, its norm at most `largest`."""
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parts]
+        torch.cat([g.flatten() for g in gradients], out=self.live.grad)
+        for p in self.parts:
+            p.grad = None
+        if largest:
+            self.live.grad.mul_((largest / (self.live.grad.norm() + 1e-6)).clamp(max=1.0))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         if self.decay:
-            decay = min(self.decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(self.mean, self.live, 1 - decay)
+            self.mean.lerp_(self.live, 1 - min(self.decay, (1 + step) / (10 + step)))
 
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange live and averaged weights; twice is nothing."""
         if self.decay:
-            for live, mean in zip(self.live, self.mean, strict=True):
-                kept = live.clone()
-                live.copy_(mean)
-                mean.copy_(kept)
+            kept = self.live.clone()
+            self.live.copy_(self.mean)
+            self.mean.copy_(kept)
 
 
 class Stop:
@@ -96,36 +109,30 @@ class Loop:
         self.model, self.data, self.val, self.training, self.seed = model, data, val, training, seed
         self.snapshots, self.per_epoch = snapshots, data.sampler.per_epoch
         self.steps = steps_of(training, self.per_epoch)
-        self.optimizer = optimizer_of(model, training)
-        self.average = Average(model, training["ema"])
-        self.step, self.best = 0, {"loss": math.inf, "weights": []}
+        self.weights = Weights(model, training["ema"])
+        self.optimizer = self.weights.optimizer(training)
+        self.step, self.best = 0, {"loss": math.inf, "weights": self.weights.mean.clone()}
 
     def load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        if self.optimizer:
-            self.optimizer.load_state_dict(state["optimizer"])
-        for mean, saved in zip(self.average.mean, state["average"], strict=True):
-            mean.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.weights.mean.copy_(state["mean"])
         self.step, self.best = state["step"], state["best"]
 
     def save(self) -> None:
-        optimizer = self.optimizer.state_dict() if self.optimizer else {}
-        state = {"model": self.model.state_dict(), "optimizer": optimizer, "average": self.average.mean}
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "mean": self.weights.mean}
         self.snapshots.save({**state, "step": self.step, "best": self.best})
 
     def advance(self) -> dict[str, torch.Tensor]:
         """One optimiser step; returns the losses."""
-        assert self.optimizer is not None
         _seed(self.seed, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.training, self.step, self.steps, self.per_epoch)
         losses = self.model.loss(self.data.at(self.step), self.step / self.steps)
-        self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        if self.training["clip"]:
-            torch.nn.utils.clip_grad_norm_(self.average.live, self.training["clip"], foreach=True)
+        self.weights.gather(self.training["clip"])
         self.optimizer.step()
-        self.average.update(self.step)
+        self.weights.update(self.step)
         self.step += 1
         return losses
 
@@ -133,22 +140,21 @@ class Loop:
     def validate(self) -> dict[str, float]:
         """The loss of the averaged weights on windows of the validation split."""
         _seed(self.seed, 0)
-        self.average.swap()
+        self.weights.swap()
         self.model.eval()
         losses = _values(self.model.loss(self.val.at(0), 1.0))
         if losses["loss"] < self.best["loss"]:
-            self.best = {"loss": losses["loss"], "weights": [p.detach().clone() for p in self.average.live]}
+            self.best = {"loss": losses["loss"], "weights": self.weights.live.detach().clone()}
         self.model.train()
-        self.average.swap()
+        self.weights.swap()
         return {f"val_{name}": value for name, value in losses.items()}
 
     @torch.no_grad()
     def finish(self) -> None:
         """Leave the weights that are kept in the model: the averaged ones, of the last or of the best step."""
-        self.average.swap()
+        self.weights.swap()
         if self.training["select"] == "best":
-            for live, best in zip(self.average.live, self.best["weights"], strict=True):
-                live.copy_(best)
+            self.weights.live.copy_(self.best["weights"])
 
     def run(self, curves: checkpoint.Curves, stop: Stop) -> None:
         every, began, saved, first = max(1, self.steps // 100), time.monotonic(), time.monotonic(), self.step
@@ -241,7 +247,7 @@ def train(
     if state:
         loop.load(state)
         print(f"resumed at step {loop.step}", flush=True)
-    parameters = sum(p.numel() for p in loop.average.live)
+    parameters = loop.weights.live.numel()
     print(
         f"{part['module']}: {parameters} parameters, {loop.steps} steps on {device}, {threads} threads",
         flush=True,

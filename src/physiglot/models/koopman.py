@@ -9,7 +9,7 @@ exact), monomials of the state as further channels (a dictionary, Williams, Kevr
 operator exp(S - D) with S skew and D >= 0, which cannot grow (|eigenvalues| <= 1).
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +18,8 @@ from torch.nn import functional
 
 from ..strict import Strict
 from .polynomial import monomials
+
+ROWS = 256  # states whose hidden units stay in the cache of a core
 
 
 class Params(Strict):
@@ -33,6 +35,52 @@ class Params(Strict):
     dynamics: float = Field(1.0, ge=0, description="weight of |x_j - G K^j F x_0|^2")
     decay: float = Field(0.1, ge=0, description="weight of |K|^2")
     consistency: float = Field(0.0, ge=0, description="weight of |F x_j - K^j F x_0|^2")
+
+
+class Pieces(torch.autograd.Function):
+    """Linear, ReLU or SiLU, linear: ROWS states at a time, and the hidden units once more for the gradient.
+
+    Cheaper than moving the hidden units of all states through memory, which is what takes the time otherwise.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, relu: bool) -> Tensor:
+        ctx.save_for_backward(x, w1, b1, w2)
+        ctx.relu, act = relu, torch.relu_ if relu else functional.silu
+        y = x.new_empty(len(x), len(w2))
+        for piece, out in zip(x.split(ROWS), y.split(ROWS), strict=True):
+            torch.addmm(b2, act(torch.addmm(b1, piece, w1.T)), w2.T, out=out)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, w1, b1, w2 = ctx.saved_tensors
+        by_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        by_w1, by_b1, by_w2 = torch.zeros_like(w1), torch.zeros_like(b1), torch.zeros_like(w2)
+        for i in range(0, len(x), ROWS):
+            piece, slope = x[i : i + ROWS], g[i : i + ROWS]
+            hidden = torch.addmm(b1, piece, w1.T)
+            s = None if ctx.relu else hidden.sigmoid()
+            hidden = hidden.relu_() if s is None else hidden.mul_(s)
+            by_w2.addmm_(slope.T, hidden)
+            by_hidden = slope @ w2
+            by_hidden *= hidden.sign_() if s is None else hidden.mul_(1 - s).add_(s)
+            by_w1.addmm_(by_hidden.T, piece)
+            by_b1 += by_hidden.sum(0)
+            if by_x is not None:
+                torch.mm(by_hidden, w1, out=by_x[i : i + ROWS])
+        return by_x, by_w1, by_b1, by_w2, g.sum(0), None
+
+
+def in_pieces(network: nn.Sequential, x: Tensor) -> Tensor:
+    """`network(x)` for x (…, channel), by pieces where a training on a CPU gains from it."""
+    first, act, last = network
+    learns = torch.is_grad_enabled() and first.weight.requires_grad
+    if not learns or x.device.type != "cpu" or x.shape[:-1].numel() < 8 * ROWS:
+        return network(x)
+    weights = first.weight, first.bias, last.weight, last.bias
+    return Pieces.apply(x.flatten(0, -2), *weights, isinstance(act, nn.ReLU)).unflatten(0, x.shape[:-1])
 
 
 class Operator(nn.Module):
@@ -85,11 +133,11 @@ class Model(nn.Module):
     def embed(self, state: Tensor) -> Tensor:
         """F: (…, field) in physical units -> (…, channel)."""
         x = (state - self.mean) / self.std
-        return torch.cat([self._given(x), self.norm(self.encoder(x))], -1)
+        return torch.cat([self._given(x), self.norm(in_pieces(self.encoder, x))], -1)
 
     def decode(self, z: Tensor) -> Tensor:
         """G: (…, channel) -> (…, field) in physical units. Exact if the state is among the channels."""
-        x = z[..., : len(self.mean)] if self.params.state else self.decoder(z)
+        x = z[..., : len(self.mean)] if self.params.state else in_pieces(self.decoder, z)
         return x * self.std + self.mean
 
     def loss(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:

@@ -121,7 +121,7 @@ class Model(nn.Module):
         precision = shooting.precision_of(shooting.noise_of(observed, smooth), smooth) * self.std**2
         series = [(x - self.mean) / self.std for x in (observed, smooth)]
         features = partial(monomials, degree=self.params.degree)
-        weight = shooting.refine(features, self.weight / self.std, *series, precision, self.params.shooting)
+        weight = shooting.refine(features, self.weight / self.std, series[0], series[1], precision, self.params.shooting)
         self.weight.copy_(weight * self.std)
 
     def loss(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:

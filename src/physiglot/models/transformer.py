@@ -85,7 +85,7 @@ class Linear(nn.Module):
 
 
 class Model(nn.Module):
-    def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: nn.Module | None = None):
+    def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: nn.Module | None):
         super().__init__()
         if embedding is None:
             raise ValueError("models.transformer: an embedding is needed")
@@ -192,7 +192,7 @@ class Model(nn.Module):
         """Mean squared error of the next embedding, or of the unrolled states in units of their deviation."""
         if self.params.target == "embedding":
             z = batch["embedded"]
-            return {"loss": functional.mse_loss(self._next(z[:, :-1]), z[:, 1:])}
+            return {"loss": functional.mse_loss(self._next(z)[:, :-1], z[:, 1:])}
         length = batch["state"].shape[1] - 1
         steps = min(self.params.rollout.horizon(progress), length)
         if steps == 1:

@@ -14,6 +14,7 @@ from pydantic import Field
 from ..strict import Strict
 
 FIELDS = ("x", "y", "z")
+UNITS = {"state": "1", "time": "1"}
 LOWER = (-20.0, -20.0, 10.0)
 UPPER = (20.0, 20.0, 40.0)
 LANES = 32
@@ -40,9 +41,9 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
     physics = params.model_dump(exclude={"steps"})
     state = trajectories(start, params.steps, **physics)
     return xr.Dataset(
-        {"state": (("member", "time", "field"), state, {"units": "1"})},
+        {"state": (("member", "time", "field"), state, {"units": UNITS["state"]})},
         coords={
-            "time": ("time", params.dt * np.arange(params.steps), {"units": "1"}),
+            "time": ("time", params.dt * np.arange(params.steps), {"units": UNITS["time"]}),
             "field": ("field", list(FIELDS)),
         },
         attrs={"system": "lorenz", "solver": "RK4", **physics},

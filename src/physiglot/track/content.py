@@ -9,7 +9,7 @@ from .. import fingerprint
 from .records import Record
 
 MOST_INPUTS = 50
-ABOUT = ("paper", "study", "seed", "part", "system", "dataset", "split", "block", "variant", "label")
+ABOUT = ("paper", "study", "seed", "part", "system", "dataset", "split", "block", "file", "variant", "label")
 
 
 def name_of(key: str) -> str:

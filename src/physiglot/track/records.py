@@ -119,7 +119,7 @@ class Record:
     def name(self) -> str:
         """`train model ours/0`, `simulate lorenz/train/3`, `table koopman`."""
         about = self.about
-        keys = ("study", "seed") if "study" in about else ("system", "split", "block", "dataset")
+        keys = ("study", "seed") if "study" in about else ("system", "split", "block", "file", "dataset")
         named = [str(about[k]) for k in keys if k in about] or [str(about.get("paper", self.output))]
         return " ".join([self.stage, *([str(about["part"])] if "part" in about else []), "/".join(named)])
 
@@ -135,10 +135,8 @@ class Record:
         listed = _bytes(self.root / self.output)
         if fingerprint.digest(listed) != self.data.get("fingerprint"):
             return {}
-        folder = Path(self.data["spec"].get("folder", Path(self.output).with_suffix("")))
-        return {
-            str(folder / f"{name}.zarr" / "zarr.json"): value for name, value in json.loads(listed).items()
-        }
+        blocks = json.loads(listed).items()
+        return {str(Path(self.output).parent / name / "zarr.json"): block["fingerprint"] for name, block in blocks}
 
     def points(self) -> list[Point]:
         """The training curves and, once it is over, the flat metrics and the cost of the job."""

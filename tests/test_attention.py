@@ -1,0 +1,212 @@
+"""Attention: the cache is the training graph, the mask is causal and banded, positions differ, kernels are exact."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from physiglot import attention, fused
+from physiglot.models import koopman, transformer
+
+torch.set_num_threads(1)
+WINDOW, WIDTH = 6, 16
+POSITIONS = ("sinusoidal", "rotary")
+
+
+def decoder(layers: int = 3, rotary: bool = False, dtype: torch.dtype = torch.float64) -> attention.Decoder:
+    torch.manual_seed(0)
+    return attention.Decoder(WIDTH, layers, 4, WINDOW, "layer", rotary).to(dtype)
+
+
+def tokens(time: int, dtype: torch.dtype = torch.float64, batch: int = 2) -> Tensor:
+    return torch.randn(batch, time, WIDTH, dtype=dtype, generator=torch.Generator().manual_seed(1))
+
+
+def one_by_one(stack: attention.Decoder, x: Tensor) -> Tensor:
+    caches = stack.caches()
+    return torch.cat([stack(x[:, t : t + 1], t, caches) for t in range(x.shape[1])], 1)
+
+
+def faithful(**changes) -> transformer.Model:
+    """A small Transformer on the next embedding, its weights large enough that attention matters."""
+    torch.manual_seed(2)
+    mean, std = torch.zeros(3), torch.ones(3)
+    embedding = koopman.Model(koopman.Params(channels=WIDTH, width=20), mean=mean, std=std)
+    params = transformer.Params(**{"layers": 2, "window": WINDOW, "init": 0.4, **changes})
+    return transformer.Model(params, mean=mean, std=std, embedding=embedding.requires_grad_(False))
+
+
+# --- the cache and the window -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("rotary", [False, True])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_cache_is_the_banded_forward(dtype, bound, rotary, grad):
+    """Over three windows, in place without a gradient and out of place with one."""
+    stack, x = decoder(rotary=rotary, dtype=dtype), tokens(3 * WINDOW, dtype)
+    with torch.set_grad_enabled(grad):
+        assert (one_by_one(stack, x) - stack(x)).abs().max() <= bound
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("positions", POSITIONS)
+@torch.no_grad()
+def test_generation_with_the_cache_is_the_training_graph_on_its_own_tokens(positions, dtype, bound):
+    model, steps = faithful(positions=positions).to(dtype), 3 * WINDOW
+    z = model._generate(tokens(1, dtype)[:, 0], steps, "cache")
+    assert (model._next(z)[:, :-1] - z[:, 1:]).abs().max() <= bound
+
+
+@torch.no_grad()
+def test_window_equals_cache_until_the_window_is_full_and_markov_differs():
+    model = faithful().double()
+    cache, window, markov = (
+        model._generate(tokens(1)[:, 0], 3 * WINDOW, kind) for kind in ("cache", "window", "markov")
+    )
+    assert (window - cache)[:, : WINDOW + 1].abs().max() <= 1e-10
+    assert (window - cache)[:, -1].abs().max() > 1e-6
+    assert (markov - cache)[:, :2].abs().max() <= 1e-10
+    assert (markov - cache)[:, 3].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("target", ["embedding", "increment"])
+@torch.no_grad()
+def test_rollouts_are_deterministic(target):
+    model, start = faithful(target=target), torch.randn(3, 3)
+    assert torch.equal(model.predict(start, 20), model.predict(start, 20))
+
+
+# --- the mask -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_a_token_changes_no_output_before_it(rotary):
+    stack, x = decoder(rotary=rotary), tokens(3 * WINDOW)
+    for j in (1, WINDOW, 2 * WINDOW + 3):
+        y = x.clone()
+        y[:, j, 0] += 1
+        change = (stack(y) - stack(x)).abs().amax((0, 2))
+        assert (change[:j] == 0).all() and change[j] > 1e-3
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@torch.no_grad()
+def test_one_layer_looks_back_exactly_one_window(cached):
+    stack, x, t = decoder(layers=1), tokens(3 * WINDOW), 2 * WINDOW
+    forward = (lambda x: one_by_one(stack, x)) if cached else stack
+
+    def change(j: int) -> float:
+        y = x.clone()
+        y[:, j, 0] += 1
+        return float((forward(y) - forward(x))[:, t].abs().max())
+
+    assert change(t - WINDOW + 1) > 1e-4
+    assert change(t - WINDOW) == 0
+
+
+# --- positions ----------------------------------------------------------------------------------
+
+
+def test_sinusoids_have_no_equal_channels_and_the_values_of_the_formula():
+    found = attention.sinusoids(torch.arange(64.0, dtype=torch.float64), 32)
+    apart = (found[:, :, None] - found[:, None]).abs().amax(0) + torch.eye(32)
+    assert apart.min() > 1e-4  # the slowest cosines stay near 1 for 64 steps
+    hand = [(math.sin(a), math.cos(a)) for a in (10000 ** (-2 * j / 32) for j in range(16))]
+    assert found[1].tolist() == pytest.approx([value for pair in hand for value in pair], abs=1e-12)
+    assert found[1, :4].tolist() == pytest.approx([0.8414709848, 0.5403023059, 0.5331684399, 0.8460091025])
+
+
+def test_rotary_scores_depend_on_differences_of_positions_alone():
+    q, k = tokens(1)[0, 0], tokens(2)[0, 1]
+
+    def score(i: int, j: int) -> float:
+        at = [attention.rotation(torch.tensor([float(p)], dtype=q.dtype), WIDTH)[:, 0] for p in (i, j)]
+        return float(attention.rotate(q, at[0]) @ attention.rotate(k, at[1]))
+
+    assert score(7, 4) == pytest.approx(score(1003, 1000), abs=1e-12)
+    assert score(0, 0) == pytest.approx(float(q @ k), abs=1e-12)
+    assert abs(score(7, 4) - score(7, 5)) > 1e-3
+
+
+# --- gradients ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_gradient_through_the_cache_is_that_of_the_parallel_form(rotary):
+    stack, x = decoder(rotary=rotary), tokens(2 * WINDOW + 1)
+    weight = torch.randn_like(x)
+    gradients = []
+    for forward in (stack, lambda x: one_by_one(stack, x)):
+        given = x.clone().requires_grad_()
+        stack.zero_grad()
+        (forward(given) * weight).sum().backward()
+        gradients.append([given.grad, *(p.grad.clone() for p in stack.parameters())])
+    for parallel, cached in zip(*gradients, strict=True):
+        assert (parallel - cached).abs().max() <= 1e-10 * (1 + parallel.abs().max())
+
+
+def test_gradient_of_a_cached_rollout_is_that_of_finite_differences():
+    model = faithful(target="increment", positions="rotary").double()
+    torch.nn.init.normal_(model.head.weight, std=0.3)
+    start, weight = torch.randn(2, 3, dtype=torch.float64), model.decoder.blocks[0].attention.qkv.weight
+
+    def value() -> Tensor:
+        return model._roll(start, 2 * WINDOW).square().sum()
+
+    slope = torch.autograd.grad(value(), weight)[0]
+    direction = torch.randn_like(weight)
+    with torch.no_grad():
+        values = []
+        for h in (1e-6, -1e-6):
+            weight += h * direction
+            values.append(value())
+            weight -= h * direction
+    assert float((values[0] - values[1]) / 2e-6) == pytest.approx(float((slope * direction).sum()), rel=1e-5)
+
+
+# --- the fused kernels --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("batch", "time", "heads", "channels", "window"), [(16, 64, 4, 8, 64), (9, 37, 3, 5, 10)])
+def test_fused_attention_is_the_masked_softmax(batch, time, heads, channels, window):
+    """Heads that fill no whole vector, times that are no power of two, a window that moves."""
+    torch.manual_seed(3)
+    qkv = torch.randn(batch, time, 3, heads, channels, requires_grad=True)
+    weight = torch.randn(batch, time, heads * channels)
+    q, k, v = qkv.double().permute(2, 0, 3, 1, 4)
+    wanted = functional.scaled_dot_product_attention(q, k, v, attn_mask=attention.banded(time, window))
+    wanted = wanted.transpose(1, 2).flatten(2)
+    found = fused.Attention.apply(qkv, window).flatten(2)
+    assert (found - wanted).abs().max() < 2e-6
+    slopes = [torch.autograd.grad((y * weight).sum(), qkv)[0] for y in (found, wanted)]
+    assert (slopes[0] - slopes[1]).abs().max() < 1e-5
+
+
+def test_fused_attention_survives_large_scores():
+    qkv = torch.full((2, 8, 3, 2, 4), 30.0)
+    qkv[:, 1] = -30
+    assert fused.Attention.apply(qkv, 8).isfinite().all()
+
+
+def test_fused_gelu_is_the_tanh_gelu():
+    x = torch.linspace(-60, 60, 2**15, requires_grad=True)
+    y = x.detach().double().requires_grad_()
+    found, wanted = fused.Gelu.apply(x), functional.gelu(y, approximate="tanh")
+    assert ((found - wanted).abs() / (1 + y.abs())).max() < 1e-6
+    slopes = torch.autograd.grad(found.sum(), x)[0], torch.autograd.grad(wanted.sum(), y)[0]
+    assert (slopes[0] - slopes[1]).abs().max() < 2e-6
+
+
+def test_training_takes_the_fused_kernels_and_they_change_nothing(monkeypatch):
+    stack, x = decoder(dtype=torch.float32), tokens(32, torch.float32, batch=32)
+    assert attention.fusible(x.repeat(1, 2, 1)) and not attention.fusible(x.double())
+    weight, fast = torch.randn_like(x), stack(x)
+    slopes = torch.autograd.grad((fast * weight).sum(), list(stack.parameters()))
+    monkeypatch.setattr(attention, "fusible", lambda x: False)
+    slow = stack(x)
+    assert (fast - slow).abs().max() < 1e-5 and not torch.equal(fast, slow)
+    for a, b in zip(slopes, torch.autograd.grad((slow * weight).sum(), list(stack.parameters())), strict=True):
+        assert (a - b).abs().max() <= 1e-5 * (1 + b.abs().max())

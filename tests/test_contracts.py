@@ -1,0 +1,300 @@
+"""Every system, model and task, found by its file, keeps the contract of docs/design.md."""
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import annotated_types
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+from pydantic import ValidationError
+
+from physiglot import batches, checkpoint, drawing, models, store, train
+from physiglot.config import Training
+from physiglot.symbols import PACKAGE
+
+SMALL = {"echo_state": {"units": 40, "density": 0.2, "tune_steps": 16, "tune_series": 4, "series": 8}}
+WINDOW = {"window": 16, "stride": 16, "batch": 4}
+STEPS = 64
+
+
+def found(kind: str) -> list[str]:
+    return sorted(p.stem for p in (PACKAGE / kind).glob("*.py") if p.stem != "__init__")
+
+
+def load(kind: str, name: str):
+    return import_module(f"physiglot.{kind}.{name}")
+
+
+def beyond(bound: object) -> float | None:
+    """A value just outside of a bound."""
+    if isinstance(bound, annotated_types.Gt):
+        return bound.gt
+    if isinstance(bound, annotated_types.Ge):
+        return bound.ge - 1
+    if isinstance(bound, annotated_types.Lt):
+        return bound.lt
+    if isinstance(bound, annotated_types.Le):
+        return bound.le + 1
+    return None
+
+
+@pytest.mark.parametrize(
+    "kind, name", [(kind, name) for kind in ("systems", "models", "tasks") for name in found(kind)]
+)
+def test_parameters_are_strict_and_bounded(kind, name):
+    params = load(kind, name).Params
+    assert params.model_config["extra"] == "forbid" and params.model_config["strict"] and params.model_config["frozen"]
+    given = {"rollouts": {}} if kind == "tasks" else {}
+    params(**given)
+    with pytest.raises(ValidationError):
+        params(**given, no_such_parameter=1)
+    bounds = [(n, beyond(b)) for n, f in params.model_fields.items() for b in f.metadata if beyond(b) is not None]
+    for field, value in bounds:
+        integer = params.model_fields[field].annotation in (int, int | None)
+        with pytest.raises(ValidationError, match=field):
+            params(**given, **{field: int(value) if integer else float(value)})
+    numbers = [n for n, f in params.model_fields.items() if f.annotation in (int, float)]
+    assert set(numbers) <= {field for field, _ in bounds}, "a number without a bound"
+
+
+# --- systems -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=found("systems"))
+def system(request):
+    return load("systems", request.param)
+
+
+def simulated(system, seed: int, members: int = 3) -> xr.Dataset:
+    short = {"steps": 16} if "steps" in system.Params.model_fields else {}
+    return system.simulate(system.Params(**short), members, np.random.default_rng(seed))
+
+
+def test_a_system_gives_a_described_state(system):
+    data = simulated(system, 0)
+    assert data["state"].dims[:3] == ("member", "time", "field")
+    assert data["state"].dims[3:] in ((), ("x",), ("y", "x"), ("z", "y", "x"))
+    assert data.sizes["member"] == 3
+    assert np.isfinite(data["state"].values).all()
+    assert data["state"].attrs["units"] and "units" in data["time"].attrs
+    assert data["field"].dtype.kind == "U" and np.all(np.diff(data["time"].values) > 0)
+
+
+def test_a_system_is_reproducible_from_its_seed(system):
+    one, two, other = simulated(system, 5), simulated(system, 5), simulated(system, 6)
+    assert one.identical(two)
+    assert not np.array_equal(one["state"].values, other["state"].values)
+
+
+def test_every_parameter_of_a_system_says_what_it_is(system):
+    assert all(f.description for f in system.Params.model_fields.values())
+
+
+# --- models ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """A finished dataset of eight short Lorenz series, as the stage writes it."""
+    lorenz = load("systems", "lorenz")
+    params = lorenz.Params(steps=STEPS)
+    splits = {s: lorenz.simulate(params, 8, np.random.default_rng(i)) for i, s in enumerate(("train", "val", "test"))}
+    states = splits["train"]["state"].values.reshape(-1, 3)
+    path = tmp_path_factory.mktemp("contracts") / "data.zarr"
+    store.save(path, splits, chunk=4, mean=states.mean(0).tolist(), std=states.std(0).tolist())
+    return path
+
+
+@pytest.fixture(scope="module")
+def statistics(dataset) -> dict:
+    return {k: torch.tensor(store.attributes(dataset)[k]) for k in ("mean", "std")}
+
+
+@pytest.fixture(scope="module")
+def embedding(statistics):
+    torch.manual_seed(0)
+    made = models.build({"module": "koopman", "params": {"channels": 8, "width": 16}}, **statistics)
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def embedded(dataset, embedding, tmp_path_factory) -> Path:
+    """The dataset as the frozen embedding sees it, as the stage writes it."""
+    groups = {}
+    for split in ("train", "val"):
+        state = torch.as_tensor(store.open_group(dataset, split)["state"].values, dtype=torch.float32)
+        groups[split] = xr.Dataset({"embedded": (("member", "time", "channel"), embedding.embed(state).numpy())})
+    path = tmp_path_factory.mktemp("contracts") / "embedded.zarr"
+    store.save(path, groups, chunk=4, embedding="f")
+    return path
+
+
+def needs_embedding(name: str) -> bool:
+    """A model that cannot do without an embedding takes it as an argument without a default."""
+    return inspect.signature(load("models", name).Model).parameters["embedding"].default is inspect.Parameter.empty
+
+
+class Trained:
+    """A model of its own default parameters that has been fitted and has taken two steps."""
+
+    def __init__(self, name: str, dataset: Path, embedded: Path, embedding, statistics: dict):
+        part, training = {"module": name, "params": SMALL.get(name, {})}, Training(**WINDOW, steps=2).model_dump()
+        embedded = embedded if needs_embedding(name) else None
+        torch.manual_seed(0)
+        self.model = models.build(part, **statistics, embedding=embedding if embedded else None)
+        train.fit(self.model, dataset, embedded)
+        self.before = {k: v.clone() for k, v in self.model.state_dict().items()}
+        data, val = (batches.open_split(dataset, embedded, s, training, 0, "cpu") for s in ("train", "val"))
+        snapshots = checkpoint.Snapshots(dataset.parent / "ckpt", "", "")
+        self.loop = train.Loop(self.model.train(), data, val, training, 0, snapshots)
+        self.learns = any(p.requires_grad for p in self.model.parameters())
+        self.losses = [self.loop.advance() for _ in range(2)] if self.learns else [self.model.loss(data.at(0))]
+        self.validation = self.loop.validate()
+        self.loop.finish()
+        self.model.eval()
+
+
+@pytest.fixture(scope="module", params=found("models"))
+def trained(request, dataset, embedded, embedding, statistics) -> Trained:
+    return Trained(request.param, dataset, embedded, embedding, statistics)
+
+
+def starts(dataset: Path) -> torch.Tensor:
+    return torch.as_tensor(store.open_group(dataset, "test")["state"].isel(time=3, member=slice(4)).values)
+
+
+def test_a_model_trains_two_steps(trained):
+    for losses in trained.losses:
+        assert all(torch.isfinite(value).all() and value.numel() == 1 for value in losses.values())
+    assert np.isfinite(trained.validation["val_loss"])
+    after = trained.model.state_dict()
+    changed = {name for name, value in trained.before.items() if not torch.equal(after[name], value)}
+    assert bool(changed) == trained.learns
+    assert not any(name.startswith("embedding.") for name in changed)
+
+
+def test_a_model_is_reproducible_from_its_seed(trained, dataset, embedded, embedding, statistics):
+    again = Trained(trained.model.part["module"], dataset, embedded, embedding, statistics).model.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in trained.model.state_dict().items())
+
+
+def test_a_model_predicts(trained, dataset, tmp_path):
+    """In float64, from the given state, for any number of steps."""
+    models.save(tmp_path / "weights.pt", trained.model)
+    model, start = models.load(tmp_path / "weights.pt").double(), starts(dataset)
+    with torch.inference_mode():
+        for steps in (1, 2, 40):
+            states = model.predict(start, steps)
+            assert states.shape == (4, steps, 3) and states.dtype == torch.float64
+            assert torch.equal(states[:, 0], start)
+
+
+def test_a_model_survives_saving(trained, dataset, tmp_path):
+    models.save(tmp_path / "weights.pt", trained.model)
+    loaded = models.load(tmp_path / "weights.pt")
+    assert loaded.state_dict().keys() == trained.model.state_dict().keys()
+    assert not loaded.training
+    with torch.inference_mode():
+        ours, theirs = (m.predict(starts(dataset).float(), 20) for m in (trained.model, loaded))
+    assert torch.equal(ours, theirs)
+
+
+def test_an_embedding_decodes_what_it_embeds(trained, dataset):
+    if not hasattr(trained.model, "embed"):
+        return
+    model, states = trained.model, starts(dataset).float()
+    z = model.embed(states)
+    assert z.shape == (4, model.channels) and model.decode(z).shape == states.shape
+
+
+# --- tasks -------------------------------------------------------------------------------------
+
+CONFIG = yaml.safe_load((Path(__file__).parent / "config.yaml").read_text())
+
+
+class Asked:
+    """A task with the parameters, the system and the splits that tests/config.yaml gives it."""
+
+    def __init__(self, name: str):
+        self.module = load("tasks", name)
+        key, task = next((k, t) for k, t in CONFIG["tasks"].items() if t["module"] == name)
+        study = next(s for s in CONFIG["studies"].values() if s["task"] == key)
+        self.params = self.module.Params(**task["params"])
+        self.truth, self.prediction = {}, {}
+        for role, rollout in self.params.rollouts.items():
+            self.truth[role] = self._series(study["system"], rollout.split, None)
+            run = self._series(study["system"], rollout.split, rollout.steps)
+            states = run["state"].values * (1 + 1e-3 * np.linspace(0, 1, run.sizes["time"])[:, None]) + rollout.nudge
+            run = run.assign(prediction=(run["state"].dims, states)).drop_vars("state")
+            self.prediction[role] = run
+
+    def _series(self, name: str, split: str, steps: int | None, members: int = 4) -> xr.Dataset:
+        config = CONFIG["systems"][name]
+        system = load("systems", config["module"])
+        params = {**config.get("params", {}), **config["splits"][split].get("params", {})}
+        params |= {"steps": steps} if steps else {}
+        data = system.simulate(system.Params(**params), members, np.random.default_rng(1))
+        axes = [i for i in range(data["state"].ndim) if i != 2]
+        moments = {m: getattr(data["state"].values, m)(axis=tuple(axes)).tolist() for m in ("mean", "std")}
+        return data.assign_attrs(moments)
+
+    def study(self, name: str, metrics: dict):
+        return self.module.Study(
+            name=name,
+            label=name.title(),
+            variant="ours",
+            dataset="clean",
+            truth=self.truth,
+            predictions=[self.prediction],
+            metrics=[metrics],
+            published={},
+            params=self.params,
+        )
+
+
+@pytest.fixture(scope="module", params=found("tasks"))
+def asked(request) -> Asked:
+    return Asked(request.param)
+
+
+@pytest.fixture(scope="module")
+def metrics(asked) -> dict[str, float]:
+    return asked.module.evaluate(asked.truth, asked.prediction, asked.params)
+
+
+def drawn(figures: dict, folder: Path) -> None:
+    """Every figure can be written, and is no empty page."""
+    for name, figure in figures.items():
+        drawing.save(figure, folder / name)
+        assert (folder / f"{name}.svg").stat().st_size > 2000
+        assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_task_evaluates(asked, metrics):
+    assert all(isinstance(name, str) and np.isfinite(value) for name, value in metrics.items())
+    assert set(metrics) & set(asked.module.METRICS), "none of its metrics has a heading"
+    assert asked.module.evaluate(asked.truth, asked.prediction, asked.params) == metrics
+
+
+def test_a_task_measures_a_failure(asked, metrics):
+    """A prediction that blows up has metrics too, and they are not better."""
+    failed = {role: run.where(run["time"] < run["time"][3]) for role, run in asked.prediction.items()}
+    found = asked.module.evaluate(asked.truth, failed, asked.params)
+    assert all(np.isfinite(found[name]) for name in set(found) & set(asked.module.METRICS))
+    assert found != metrics
+
+
+def test_a_task_draws_its_figures(asked, metrics, tmp_path):
+    figures = asked.module.plot(asked.truth, asked.prediction, metrics, asked.params)
+    assert set(figures) == set(asked.module.FIGURES)
+    drawn(figures, tmp_path)
+
+
+def test_a_task_draws_its_comparisons(asked, metrics, tmp_path):
+    figures = asked.module.compare([asked.study("one", metrics), asked.study("two", metrics)])
+    assert set(figures) == set(asked.module.COMPARISONS)
+    drawn(figures, tmp_path)
