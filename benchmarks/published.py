@@ -1,12 +1,13 @@
-"""The published algorithm in ordinary PyTorch: the peer of `benchmarks.training`.
+"""The published algorithm in ordinary PyTorch: the peer of `benchmarks.training` and of `benchmarks.rollout`.
 
-Geneva & Zabaras, Neural Networks 146 (2022) 272, written from their equations and sizes: eager modules, an
-embedding loss that walks over the frames and builds K anew at each of them (as the released code does), attention
-with the full softmax and an additive mask, torch.optim.Adam as it comes, and a DataLoader over windows.
-Where the released code is slower than ordinary (GELU spelled out, validation every epoch), this is the faster way.
+Geneva & Zabaras, Neural Networks 146 (2022) 272, written from their equations and sizes: eager modules, an embedding
+loss that walks over the frames and builds K anew at each of them (as the released code does), attention with the full
+softmax and an additive mask, torch.optim.Adam as it comes, a DataLoader over windows. No validation between epochs.
+The released code spells the tanh GELU out; both that and PyTorch's, which is faster, are here.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -90,11 +91,18 @@ class Attention(nn.Module):
         return self.out((weights.softmax(-1) @ v).transpose(1, 2).reshape(batch, time, width))
 
 
+class SpelledOut(nn.Module):
+    """The tanh GELU by its formula."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0))))
+
+
 class Block(nn.Module):
-    def __init__(self, window: int | None):
+    def __init__(self, window: int | None, gelu: nn.Module):
         super().__init__()
         self.norm1, self.norm2, self.attention = nn.LayerNorm(CHANNELS), nn.LayerNorm(CHANNELS), Attention(window)
-        self.mlp = nn.Sequential(nn.Linear(CHANNELS, 4 * CHANNELS), nn.GELU("tanh"), nn.Linear(4 * CHANNELS, CHANNELS))
+        self.mlp = nn.Sequential(nn.Linear(CHANNELS, 4 * CHANNELS), gelu, nn.Linear(4 * CHANNELS, CHANNELS))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.norm1(x))
@@ -104,9 +112,10 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """The next embedding from the embeddings before, §2.2; `window` bands the mask."""
 
-    def __init__(self, window: int | None = None):
+    def __init__(self, window: int | None = None, spelled_out: bool = False):
         super().__init__()
-        self.blocks = nn.ModuleList(Block(window) for _ in range(LAYERS))
+        gelu = SpelledOut() if spelled_out else nn.GELU("tanh")
+        self.blocks = nn.ModuleList(Block(window, gelu) for _ in range(LAYERS))
         self.norm, self.head = nn.LayerNorm(CHANNELS), nn.Linear(CHANNELS, CHANNELS)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -140,11 +149,41 @@ def scheduler(adam: torch.optim.Adam, recipe: dict) -> torch.optim.lr_scheduler.
     return torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(adam, 14, 2, eta_min=1e-9)
 
 
-def step(model: nn.Module, adam: torch.optim.Adam, batch: Tensor) -> Tensor:
-    """One optimiser step; the loss."""
-    adam.zero_grad()
-    loss = model.loss(batch)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-    adam.step()
-    return loss
+class Training:
+    """One batch after the other, epoch after epoch, with the published optimiser and schedule."""
+
+    def __init__(self, model: nn.Module, series: Tensor, recipe: dict):
+        self.model, self.loader, self.batches = model, windows(series, recipe), iter(())
+        self.adam = optimizer(model, recipe)
+        self.schedule, self.by_epoch = scheduler(self.adam, recipe), recipe is EMBEDDING
+
+    def _batch(self) -> Tensor:
+        try:
+            return next(self.batches)[0]
+        except StopIteration:
+            if self.by_epoch and self.adam.state:
+                self.schedule.step()
+            self.batches = iter(self.loader)
+            return next(self.batches)[0]
+
+    def advance(self) -> Tensor:
+        """One optimiser step; the loss."""
+        self.adam.zero_grad()
+        loss = self.model.loss(self._batch())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.adam.step()
+        if not self.by_epoch:
+            self.schedule.step()
+        return loss.detach()
+
+
+def rollout(step: Callable[[Tensor], Tensor], start: Tensor, steps: int, longest: int) -> Tensor:
+    """(member, field) -> (member, steps, field): every step computes the last `longest` states again.
+
+    `step` gives the next state from states (member, time, field).
+    """
+    states = [start]
+    for _ in range(steps - 1):
+        states.append(step(torch.stack(states[-longest:], 1)))
+    return torch.stack(states, 1)

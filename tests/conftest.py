@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tracking import empty_store, finished  # noqa: F401 - fixtures
 from workflow import CONFIG, DECAY, Project, with_decay
 
 
