@@ -6,7 +6,7 @@ PAPER  ?=
 BIN    := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup demo test test-slurm lint bench report mlflow clean
+.PHONY: help setup demo test lint bench docs report mlflow clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | column -t -s "$$(printf '\t')"
 
@@ -28,8 +28,8 @@ test: setup ## the tests
 	python -m pytest
 
 lint: setup ## style, types, workflow
-	ruff check src tests benchmarks
-	ruff format --check src tests benchmarks
+	ruff check src tests benchmarks docs
+	ruff format --check src tests benchmarks docs
 	mypy
 	snakefmt --check Snakefile rules
 	snakemake --lint
@@ -42,6 +42,9 @@ $(VENV)-bench/.installed: benchmarks/requirements.txt
 bench: setup $(VENV)-bench/.installed ## the ratios against the peers, some minutes each
 	PYTHONPATH=src $(VENV)-bench/bin/python -m benchmarks.lorenz
 	for name in storage training rollout workflow; do python -m benchmarks.$$name || exit 1; done
+
+docs: setup ## the tables of the README and docs/configuration.md, from docs/results and the schema
+	python docs/refresh.py
 
 report: setup ## report.html of what has been run
 	snakemake --cores 1 --report report.html $(PAPER)

@@ -6,6 +6,9 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
+report: "docs/captions/workflow.rst"
+
+
 if not config:
 
     configfile: "config.yaml"

@@ -1,4 +1,4 @@
-"""The published algorithm in ordinary PyTorch: the peer of `benchmarks.training` and of `benchmarks.rollout`.
+"""The published algorithm in ordinary PyTorch: the peer of `benchmarks.training`.
 
 Geneva & Zabaras, Neural Networks 146 (2022) 272, written from their equations and sizes: eager modules, an embedding
 loss that walks over the frames and builds K anew at each of them (as the released code does), attention with the full
@@ -7,7 +7,6 @@ The released code spells the tanh GELU out; both that and PyTorch's, which is fa
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -176,14 +175,3 @@ class Training:
         if not self.by_epoch:
             self.schedule.step()
         return loss.detach()
-
-
-def rollout(step: Callable[[Tensor], Tensor], start: Tensor, steps: int, longest: int) -> Tensor:
-    """(member, field) -> (member, steps, field): every step computes the last `longest` states again.
-
-    `step` gives the next state from states (member, time, field).
-    """
-    states = [start]
-    for _ in range(steps - 1):
-        states.append(step(torch.stack(states[-longest:], 1)))
-    return torch.stack(states, 1)

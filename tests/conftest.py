@@ -1,5 +1,6 @@
 """What several tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,19 @@ from workflow import CONFIG, DECAY, Project, with_decay
 
 
 @pytest.fixture(scope="session")
-def grown(tmp_path_factory) -> tuple[Project, set[str], set[str]]:
+def grown(tmp_path_factory) -> Iterator[tuple[Project, set[str], set[str]]]:
     """A project that has run with one system, and again with a second one: it, and what ran each time."""
     project = Project.create(tmp_path_factory.mktemp("workflow") / "base", CONFIG)
     first = project.ran()
     project.source("systems/decay.py").write_text(DECAY)
     project.config = with_decay(CONFIG)
-    return project, first, project.ran()
+    yield project, first, project.ran()
+    project.stop()
 
 
 @pytest.fixture
-def project(grown: tuple, tmp_path: Path) -> Project:
+def project(grown: tuple, tmp_path: Path) -> Iterator[Project]:
     """A copy of the project that has run, up to date and the test's own."""
-    return grown[0].copy(tmp_path / "project")
+    project = grown[0].copy(tmp_path / "project")
+    yield project
+    project.stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workflow import Project, wait_for
+from workflow import PATIENCE, Project, wait_for
 
 pytestmark = pytest.mark.workflow
 
@@ -196,7 +196,7 @@ def test_a_killed_job_runs_again(project):
     workflow = project.start(DATASET)
     block_in_work(project).send_signal(signal.SIGKILL)
     pause.unlink()
-    workflow.communicate(timeout=60)
+    workflow.communicate(timeout=PATIENCE)
     assert workflow.returncode != 0
     assert project.records()["simulate/decay/val/0"]["status"] == "FINISHED"
     assert project.ran(DATASET) == project.matching("simulate/decay/train/0", *DATA[1:])
@@ -215,7 +215,7 @@ def test_a_killed_workflow_goes_on_without_hand_work(project, survives):
         again = project.start(DATASET)
         wait_for(lambda: not job.is_running())
         pause.unlink()
-        assert again.wait(60) == 0
+        assert again.wait(PATIENCE) == 0
         assert "stops process" in project.log("simulate/decay/train/0")
         assert project.ran(DATASET) == set()
     else:
@@ -229,7 +229,7 @@ def test_a_living_workflow_keeps_its_lock(project):
     block_in_work(project)
     assert "cannot be locked" in project.snakemake(DATASET, fails=True)
     pause.unlink()
-    assert workflow.wait(60) == 0
+    assert workflow.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("stage", ["collect", "dataset", "train", "evaluate"])

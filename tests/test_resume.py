@@ -6,11 +6,11 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
-from workflow import Project, environment, wait_for
+from workflow import PATIENCE, Project, wait_for
 
 pytestmark = pytest.mark.workflow
 
@@ -52,18 +52,11 @@ class Training:
 
     def start(self, save_every: float = 0.03, dataset: str = CLEAN) -> subprocess.Popen:
         options = ["--spec", self.text, "--code", "c", "--dataset", dataset, "--out", self.out]
-        return subprocess.Popen(
-            [sys.executable, "-m", "physiglot.train", *options],
-            cwd=self.project.folder,
-            env={**environment(), "PYTHONPATH": "src", "PHYSIGLOT_SAVE_EVERY": str(save_every), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return self.project.begin("train", *options, PHYSIGLOT_SAVE_EVERY=str(save_every))
 
     def run(self, **options) -> str:
         process = self.start(**options)
-        said = process.communicate(timeout=120)[0]
+        said = process.communicate(timeout=PATIENCE)[0]
         assert process.returncode == 0, said
         return said
 
@@ -72,7 +65,7 @@ class Training:
         process = self.start()
         wait_for(lambda: process.poll() is not None or len(self.steps()) > steps)
         process.send_signal(number)
-        said = process.communicate(timeout=60)[0]
+        said = process.communicate(timeout=PATIENCE)[0]
         return process.returncode, said
 
     def steps(self) -> list[int]:
@@ -87,8 +80,10 @@ class Training:
 
 
 @pytest.fixture(scope="module")
-def data(grown, tmp_path_factory) -> Project:
-    return grown[0].copy(tmp_path_factory.mktemp("resume") / "project")
+def data(grown, tmp_path_factory) -> Iterator[Project]:
+    project = grown[0].copy(tmp_path_factory.mktemp("resume") / "project")
+    yield project
+    project.stop()
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +156,7 @@ def test_the_workflow_goes_on_by_itself(project):
     wait_for(lambda: workflow.poll() is not None or (lines.exists() and lines.read_text().count("\n") > 10))
     record = project.records()["train/linear/0/model"]
     os.kill(record["pid"], signal.SIGTERM)
-    said = workflow.communicate(timeout=120)[0]
+    said = workflow.communicate(timeout=PATIENCE)[0]
     assert workflow.returncode == 0, said
     assert "resumed at step" in project.log("train/linear/0/model")
     finished = project.records()["train/linear/0/model"]

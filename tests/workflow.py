@@ -1,10 +1,12 @@
 """A small project of its own in a temporary folder: the real Snakefile on a tiny configuration, and what it ran."""
 
 import ast
+import contextlib
 import copy
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 import yaml
 
 HOME = Path(__file__).parents[1]
+PATIENCE = 500  # seconds, on a busy machine
 PARTS = ("Snakefile", "rules", "src", "profiles", "slurm", "envs", "docs/captions", "requirements.lock", ".gitignore")
 
 LORENZ = {
@@ -110,6 +113,7 @@ class Project:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.started: list[subprocess.Popen] = []
 
     @classmethod
     def create(cls, folder: Path, config: dict) -> "Project":
@@ -158,22 +162,35 @@ class Project:
         place.body[:0] = ast.parse(statement).body
         self.source(name).write_text(ast.unparse(tree))
 
-    def start(self, *arguments: str) -> subprocess.Popen:
-        """Snakemake in a session of its own, not waited for."""
-        return subprocess.Popen(
-            ["snakemake", "--cores", "2", *arguments],
+    def launch(self, command: list, **variables: str) -> subprocess.Popen:
+        """A program in this folder, in a session of its own, not waited for."""
+        process = subprocess.Popen(
+            list(map(str, command)),
             cwd=self.folder,
-            env=environment(),
+            env={**environment(), **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End what a failed test left running."""
+        for process in self.started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Snakemake, not waited for."""
+        return self.launch(["snakemake", "--cores", "2", *arguments])
 
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
         """What Snakemake said. It must succeed, or fail where that is expected."""
         process = self.start(*arguments)
-        said = process.communicate(timeout=300)[0]
+        said = process.communicate(timeout=PATIENCE)[0]
         assert (process.returncode != 0) == fails, said
         return said
 
@@ -202,22 +219,20 @@ class Project:
     def log(self, name: str) -> str:
         return (self.folder / "logs" / f"{name}.log").read_text()
 
-    def run(self, stage: str, *arguments: str, fails: bool = False, env: dict | None = None) -> str:
-        """A stage by itself, `python -m physiglot.<stage>`; what it said."""
-        done = subprocess.run(
-            [sys.executable, "-m", f"physiglot.{stage}", *map(str, arguments)],
-            cwd=self.folder,
-            env={**environment(), "PYTHONPATH": "src", "OMP_NUM_THREADS": "1", **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode != 0) == fails, done.stdout
-        return done.stdout
+    def begin(self, stage: str, *arguments: object, **variables: str) -> subprocess.Popen:
+        """A stage by itself, `python -m physiglot.<stage>`, not waited for."""
+        command = [sys.executable, "-m", f"physiglot.{stage}", *arguments]
+        return self.launch(command, PYTHONPATH="src", OMP_NUM_THREADS="1", **variables)
+
+    def run(self, stage: str, *arguments: object, fails: bool = False) -> str:
+        """What a stage by itself said. It must succeed, or fail where that is expected."""
+        process = self.begin(stage, *arguments)
+        said = process.communicate(timeout=PATIENCE)[0]
+        assert (process.returncode != 0) == fails, said
+        return said
 
 
-def wait_for(condition, seconds: float = 60) -> object:
+def wait_for(condition, seconds: float = PATIENCE) -> object:
     """The first true value of `condition()`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

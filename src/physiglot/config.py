@@ -5,16 +5,15 @@ exist, and the parameters of every system, model and task against the `Params` o
 taken out of the source without importing torch or numba, see `symbols`).
 """
 
-import difflib
 import itertools
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from . import imports, symbols
-from .strict import ConfigError, Strict
+from .strict import ConfigError, Strict, check
 from .symbols import PACKAGE, load
 
 RESERVED = ("all", "simulate", "ingest", "collect", "dataset", "train", "embed", "predict", "evaluate", "plot", "table")
@@ -25,21 +24,25 @@ class Tracking(Strict):
 
 
 class Dask(Strict):
-    scheduler: Literal["threads", "distributed"] = "threads"
+    scheduler: Literal["threads", "distributed"] = Field(
+        "threads", description="threads of one process, or worker processes"
+    )
     workers: int = Field(2, ge=1, description="worker processes of a distributed scheduler")
     memory: str = Field("2GiB", description="memory limit of one distributed worker")
 
 
 class Noise(Strict):
     level: float = Field(gt=0, lt=1, description="p in x(1 + p eta), or p std eta; eta ~ N(0, 1) i.i.d.")
-    mode: Literal["relative", "std"] = "relative"
-    splits: list[str] = ["train", "val"]
-    seed: int = Field(0, ge=0)
+    mode: Literal["relative", "std"] = Field(
+        "relative", description="noise in proportion to the value, or to the standard deviation of the field"
+    )
+    splits: list[str] = Field(["train", "val"], description="splits that are measured with noise")
+    seed: int = Field(0, ge=0, description="seed of the noise")
 
 
 class Smooth(Strict):
     window: int = Field(15, ge=3, description="Savitzky-Golay window in saved steps, odd")
-    order: int = Field(4, ge=0)
+    order: int = Field(4, ge=0, description="degree of its polynomials")
 
     @model_validator(mode="after")
     def _odd_and_longer_than_order(self) -> "Smooth":
@@ -49,8 +52,8 @@ class Smooth(Strict):
 
 
 class Dataset(Strict):
-    noise: Noise | None = None
-    smooth: Smooth | None = None
+    noise: Noise | None = Field(None, description="measurement noise; none if omitted")
+    smooth: Smooth | None = Field(None, description="filter of the noisy splits; none if omitted")
 
 
 class Split(Strict):
@@ -60,13 +63,13 @@ class Split(Strict):
 
 class System(Strict):
     module: str = Field(description="the file systems/<module>.py")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="seed of its random streams")
     block: int = Field(256, ge=1, description="members of one immutable block, the unit of work")
     chunk: int = Field(64, ge=1, description="members of one chunk; chunks of a block share one shard")
-    params: dict[str, Any] = {}
-    splits: dict[str, Split]
+    params: dict[str, Any] = Field({}, description="parameters of the system, see there")
+    splits: dict[str, Split] = Field(description="what is simulated; train and val are required")
     imports: dict[str, str] = Field({}, description="split -> folder of HDF5 files that join it, see docs/import.md")
-    datasets: dict[str, Dataset] = {"clean": Dataset()}
+    datasets: dict[str, Dataset] = Field({"clean": Dataset()}, description="what is made of the blocks, by name")
 
     @model_validator(mode="after")
     def _train_split_and_chunks(self) -> "System":
@@ -81,14 +84,16 @@ class Training(Strict):
     window: int = Field(64, ge=1, description="saved steps of one training window")
     stride: int | None = Field(None, ge=1, description="window starts; a random start in each series if omitted")
     batch: int = Field(64, ge=1, description="windows per step")
-    epochs: int | None = Field(None, ge=0)
+    epochs: int | None = Field(None, ge=0, description="passes through the training split, instead of steps")
     steps: int | None = Field(None, ge=0, description="optimiser steps, instead of epochs")
-    optimizer: Literal["adam", "adamw"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="Adam, or Adam with decoupled weight decay")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of the optimiser")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights that are kept")
-    schedule: Literal["constant", "cosine", "exponential", "warm_restarts"] = "constant"
+    schedule: Literal["constant", "cosine", "exponential", "warm_restarts"] = Field(
+        "constant", description="learning rate over the training"
+    )
     warmup: float = Field(0.0, ge=0, lt=1, description="fraction of the training with a rising rate")
     decay: float = Field(0.995, gt=0, le=1, description="factor per epoch of the exponential schedule")
     restart: int = Field(14, ge=1, description="epochs of the first cosine cycle; each next is twice as long")
@@ -105,34 +110,36 @@ class Training(Strict):
 
 class Part(Strict):
     module: str = Field(description="the file models/<module>.py")
-    params: dict[str, Any] = {}
-    training: Training
+    params: dict[str, Any] = Field({}, description="parameters of the model, see there")
+    training: Training = Field(description="how it is trained")
 
 
 class Model(Part):
-    embedding: Part | None = None
+    embedding: Part | None = Field(None, description="a model that is trained first and frozen; none if omitted")
     predict: dict[str, Any] = Field({}, description="options of the model's predict")
 
 
 class Task(Strict):
     module: str = Field(description="the file tasks/<module>.py")
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field({}, description="parameters of the task, see there")
 
 
 class Study(Strict):
-    paper: str
-    variant: Literal["faithful", "ours", "baseline", "ablation"]
-    label: str
-    system: str
-    dataset: str = "clean"
-    model: str
-    task: str
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
+    paper: str = Field(description="the paper whose table it is in")
+    variant: Literal["faithful", "ours", "baseline", "ablation"] = Field(
+        description="what it is in that table, see docs/add_a_study.md"
+    )
+    label: str = Field(description="name of the model in tables and figures")
+    system: str = Field(description="name under systems")
+    dataset: str = Field("clean", description="data set of that system")
+    model: str = Field(description="name under models")
+    task: str = Field(description="name under tasks")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="one training each")
     weights: str | None = Field(None, description="a study whose weights are used instead of training")
     predict: dict[str, Any] = Field({}, description="options of predict that differ from the model's")
-    published: dict[str, float] = {}
-    source: str = ""
-    threads: int = Field(1, ge=1)
+    published: dict[str, float] = Field({}, description="metric -> value in the publication")
+    source: str = Field("", description="where the published values stand")
+    threads: int = Field(1, ge=1, description="cores of its training and prediction")
 
     @field_validator("seeds")
     @classmethod
@@ -143,71 +150,19 @@ class Study(Strict):
 
 
 class Paper(Strict):
-    title: str
-    reference: str
+    title: str = Field(description="heading of its table and of its part of the report")
+    reference: str = Field(description="the publication")
     note: str = Field("", description="what the table means; printed under it")
 
 
 class Config(Strict):
-    tracking: Tracking = Tracking()
-    dask: Dask = Dask()
-    systems: dict[str, System]
-    models: dict[str, Model]
-    tasks: dict[str, Task]
-    studies: dict[str, Study]
-    papers: dict[str, Paper]
-
-
-def _allowed(schema: type[Strict], location: tuple) -> str:
-    """What may stand where an unknown key stands, the nearest names first."""
-    fields: Any = schema
-    for part in location[:-1]:
-        field = getattr(fields, "model_fields", {}).get(part)
-        annotation = field.annotation if field else fields
-        fields = next((t for t in (annotation, *_arguments(annotation)) if hasattr(t, "model_fields")), fields)
-    names = list(getattr(fields, "model_fields", {}))
-    near = difflib.get_close_matches(str(location[-1]), names, n=1)
-    return (f"did you mean {near[0]}? " if near else "") + "allowed: " + ", ".join(names)
-
-
-def _arguments(annotation: Any) -> list:
-    found = []
-    for argument in getattr(annotation, "__args__", ()):
-        found += [argument, *_arguments(argument)]
-    return found
-
-
-def _sentence(schema: type[Strict], error: Any, prefix: str) -> str:
-    location = tuple(error["loc"])
-    key = ".".join(str(part) for part in (*prefix.split("."), *location) if part != "")
-    if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_allowed(schema, location)}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "missing":
-        return f"{key}: a required key is missing"
-    value = "" if isinstance(error["input"], dict) else f" {_short(error['input'])}:"
-    return f"{key}:{value} {message[0].lower() + message[1:]}{_hint(error)}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text[:60] + "…" if len(text) > 60 else text
-
-
-def _hint(error: Any) -> str:
-    """YAML takes 1e-3 for text; only with a point, 1.0e-3, is it a number."""
-    if error["type"] in ("float_type", "int_type") and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", str(error["input"])):
-        return f" (YAML reads {error['input']} as text: write {re.sub('[eE]', '.0e', error['input'])})"
-    return ""
-
-
-def check(schema: type[Strict], values: Any, prefix: str = "") -> Any:
-    """`values` as a `schema`, or a ConfigError that names every bad key, what was given and what is allowed."""
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        lines = [_sentence(schema, e, prefix) for e in error.errors()]
-        raise ConfigError("configuration error: " + "; ".join(dict.fromkeys(lines))) from None
+    tracking: Tracking = Field(Tracking(), description="MLflow")
+    dask: Dask = Field(Dask(), description="how data sets are made and embedded")
+    systems: dict[str, System] = Field(description="what is simulated")
+    models: dict[str, Model] = Field(description="what is trained")
+    tasks: dict[str, Task] = Field(description="what is asked of a trained model")
+    studies: dict[str, Study] = Field(description="the lines of the tables")
+    papers: dict[str, Paper] = Field(description="groups of studies; each name is a target")
 
 
 def _modules(kind: str) -> list[str]:

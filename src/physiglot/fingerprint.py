@@ -53,7 +53,10 @@ def of(path: Path) -> str:
         shown = [f for f in sorted(path.iterdir()) if not f.name.startswith(".")]
         return digest(*(part for f in shown for part in (f.name, f.read_bytes())))
     if path.name == "zarr.json":
-        return json.loads(path.read_text())["attributes"]["fingerprint"]
+        try:
+            return json.loads(path.read_text())["attributes"]["fingerprint"]
+        except (KeyError, TypeError, json.JSONDecodeError):
+            raise ValueError(f"{path}: not the metadata of a store that physiglot wrote") from None
     return _contents(path)
 
 

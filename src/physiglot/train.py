@@ -58,11 +58,13 @@ class Weights:
     def gather(self, largest: float | None) -> None:
         """Move the gradients of the parameters into that of the vector, its norm at most `largest`."""
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parts]
-        torch.cat([g.flatten() for g in gradients], out=self.live.grad)
+        joined = self.live.grad
+        assert joined is not None
+        torch.cat([g.flatten() for g in gradients], out=joined)
         for p in self.parts:
             p.grad = None
         if largest:
-            self.live.grad.mul_((largest / (self.live.grad.norm() + 1e-6)).clamp(max=1.0))
+            joined.mul_((largest / (joined.norm() + 1e-6)).clamp(max=1.0))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -111,7 +113,8 @@ class Loop:
         self.steps = steps_of(training, self.per_epoch)
         self.weights = Weights(model, training["ema"])
         self.optimizer = self.weights.optimizer(training)
-        self.step, self.best = 0, {"loss": math.inf, "weights": self.weights.mean.clone()}
+        self.step = 0
+        self.best: dict[str, Any] = {"loss": math.inf, "weights": self.weights.mean.clone()}
 
     def load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
@@ -176,7 +179,8 @@ class Loop:
     def _log(self, curves: checkpoint.Curves, values: dict[str, float], began: float, first: int, every: int) -> None:
         if not all(math.isfinite(v) for v in values.values()):
             raise FloatingPointError(
-                f"the loss is not finite at step {self.step} of {self.steps} ({values}): lower training.lr or training.clip"
+                f"the loss is not finite at step {self.step} of {self.steps} ({values}): "
+                "lower training.lr or training.clip"
             )
         if self.step % (10 * every) == 0 or self.step == self.steps:
             values |= self.validate()

@@ -25,11 +25,13 @@ ROWS = 256  # states whose hidden units stay in the cache of a core
 class Params(Strict):
     channels: int = Field(32, ge=1, description="learnt channels of the embedding")
     width: int = Field(500, ge=1, description="hidden units of encoder and decoder")
-    activation: Literal["relu", "silu"] = "relu"
+    activation: Literal["relu", "silu"] = Field("relu", description="of the hidden layer")
     normalise: bool = Field(True, description="LayerNorm on the embedding")
     state: bool = Field(False, description="the standardised state as the first channels")
     dictionary: int = Field(1, ge=1, description="degree of the monomials that join the state; 1 is none")
-    operator: Literal["banded", "stable"] = "banded"
+    operator: Literal["banded", "stable"] = Field(
+        "banded", description="a banded matrix, or the exponential of one that cannot grow"
+    )
     bands: int = Field(2, ge=1, description="skew off-diagonals of K")
     reconstruction: float = Field(1e4, ge=0, description="weight of |x_j - G F x_j|^2")
     dynamics: float = Field(1.0, ge=0, description="weight of |x_j - G K^j F x_0|^2")
@@ -84,7 +86,7 @@ def in_pieces(network: nn.Sequential, x: Tensor) -> Tensor:
 
 
 class Operator(nn.Module):
-    """K of size n: diagonal and skew off-diagonals, K[i, i+j] = k, K[i+j, i] = -k; or the exponential of such a matrix."""
+    """K of size n: diagonal and skew off-diagonals, K[i, i+j] = k, K[i+j, i] = -k; or the exponential of such."""
 
     def __init__(self, n: int, bands: int, stable: bool):
         super().__init__()
@@ -108,6 +110,9 @@ class Operator(nn.Module):
 
 
 class Model(nn.Module):
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: nn.Module | None = None):
         super().__init__()
         self.params, fields = params, len(mean)

@@ -20,15 +20,9 @@ from ..strict import Strict
 
 class Params(Strict):
     degree: int = Field(3, ge=0, le=12, description="highest total degree of the monomials")
-    ridge: float = Field(
-        1e-13, ge=0, description="ridge in units of the mean diagonal of the Gram matrix, tr(G)/n"
-    )
-    refinements: int = Field(
-        1, ge=0, description="steps of iterative refinement, against the ridge and round-off"
-    )
-    source: Literal["smooth", "state"] = Field(
-        "smooth", description="fit to the smoothed or to the raw training data"
-    )
+    ridge: float = Field(1e-13, ge=0, description="ridge in units of the mean diagonal of the Gram matrix, tr(G)/n")
+    refinements: int = Field(1, ge=0, description="steps of iterative refinement, against the ridge and round-off")
+    source: Literal["smooth", "state"] = Field("smooth", description="fit to the smoothed or to the raw training data")
     shooting: list[Annotated[int, Field(ge=2)]] = Field(
         [], description="segment lengths of a multiple shooting that refines the fit where data are noisy"
     )
@@ -121,7 +115,9 @@ class Model(nn.Module):
         precision = shooting.precision_of(shooting.noise_of(observed, smooth), smooth) * self.std**2
         series = [(x - self.mean) / self.std for x in (observed, smooth)]
         features = partial(monomials, degree=self.params.degree)
-        weight = shooting.refine(features, self.weight / self.std, series[0], series[1], precision, self.params.shooting)
+        weight = shooting.refine(
+            features, self.weight / self.std, series[0], series[1], precision, self.params.shooting
+        )
         self.weight.copy_(weight * self.std)
 
     def loss(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ Transformer adds what it lacks; and a loss on the rollout against the observed s
 """
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -24,14 +24,18 @@ from ..strict import Strict
 
 
 class Params(Strict):
-    layers: int = Field(4, ge=1)
-    heads: int = Field(4, ge=1)
+    layers: int = Field(4, ge=1, description="blocks")
+    heads: int = Field(4, ge=1, description="heads of attention in each block")
     width: int | None = Field(None, ge=1, description="channels of a token; those of the embedding if omitted")
     window: int = Field(64, ge=1, description="tokens of context")
-    norm: Literal["layer", "rms"] = "layer"
-    positions: Literal["sinusoidal", "rotary"] = "sinusoidal"
+    norm: Literal["layer", "rms"] = Field("layer", description="LayerNorm or RMSNorm")
+    positions: Literal["sinusoidal", "rotary"] = Field(
+        "sinusoidal", description="added sines, or rotated queries and keys"
+    )
     init: float = Field(0.05, gt=0, description="standard deviation of the initial weights")
-    target: Literal["embedding", "increment"] = "embedding"
+    target: Literal["embedding", "increment"] = Field(
+        "embedding", description="the next embedding, or the increment of the state"
+    )
     linear: bool = Field(False, description="a linear path from the embedding, fitted by least squares")
     shooting: list[int] = Field(
         [],
@@ -48,6 +52,9 @@ class Params(Strict):
 
 class Linear(nn.Module):
     """The increment of the state from the whitened embedding; whitening makes gradient steps well conditioned."""
+
+    centre: Tensor
+    whiten: Tensor
 
     def __init__(self, channels: int, fields: int):
         super().__init__()
@@ -85,7 +92,14 @@ class Linear(nn.Module):
 
 
 class Model(nn.Module):
-    def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: nn.Module | None):
+    mean: Tensor
+    std: Tensor
+    scale: Tensor
+    noise: Tensor
+    linear: Any
+    embedding: Any
+
+    def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: Any):
         super().__init__()
         if embedding is None:
             raise ValueError("models.transformer: an embedding is needed")
@@ -124,7 +138,7 @@ class Model(nn.Module):
             self._shoot(data["state"].double(), data["smooth"].double())
         return {"scale": float(self.scale.mean()), "residual": residual}
 
-    def _features(self, embedding: nn.Module, linear: Linear) -> shooting.Features:
+    def _features(self, embedding: Any, linear: Linear) -> shooting.Features:
         """The inputs of the linear path, and 1, from the standardised state."""
 
         def features(x: Tensor) -> Tensor:
@@ -144,7 +158,10 @@ class Model(nn.Module):
         series = [(x - self.mean) / self.std for x in (observed, smooth)]
         precision = shooting.precision_of(noise, smooth) * self.std**2
         features = self._features(embedding, linear)
-        weight = shooting.refine(features, self._weight(linear), *series, precision, self.params.shooting) / self.scale
+        weight = (
+            shooting.refine(features, self._weight(linear), series[0], series[1], precision, self.params.shooting)
+            / self.scale
+        )
         self.noise.copy_(noise)
         self.linear.weight.copy_(weight[:-1])
         self.linear.bias.copy_(weight[-1])

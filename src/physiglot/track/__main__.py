@@ -15,9 +15,7 @@ from .publisher import DEFAULT, first_line, publish
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m physiglot.track", description=(description or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m physiglot.track", description=(description or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("publish", help="publish the run records that the store lacks")
     one.add_argument("--uri", default=DEFAULT, help="MLflow store; MLFLOW_TRACKING_URI overrides it")

@@ -15,11 +15,7 @@ ABOUT = ("paper", "study", "seed", "part", "system", "dataset", "split", "block"
 def name_of(key: str) -> str:
     """`key` as MLflow allows the names of parameters and metrics."""
     name = re.sub(r"[^\w.\- :/]", "_", key)[:250]
-    return (
-        name
-        if name and posixpath.normpath(name) == name and name[0] not in "./"
-        else re.sub(r"^$|/|^\.", "_", name)
-    )
+    return name if name and posixpath.normpath(name) == name and name[0] not in "./" else re.sub(r"^$|/|^\.", "_", name)
 
 
 def flat(spec: Any, prefix: str = "") -> dict[str, str]:

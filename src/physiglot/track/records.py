@@ -90,12 +90,7 @@ class Record:
     def status(self) -> str:
         """The recorded status; KILLED where a process of this host vanished without leaving one."""
         status, pid = self.data["status"], self.data.get("pid")
-        if (
-            status == "RUNNING"
-            and pid
-            and self.data.get("host") == socket.gethostname()
-            and not files._alive(pid)
-        ):
+        if status == "RUNNING" and pid and self.data.get("host") == socket.gethostname() and not files._alive(pid):
             return "KILLED"
         return status
 
