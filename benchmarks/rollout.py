@@ -1,4 +1,4 @@
-"""Rollouts of 256 × 1024 steps with a true context window of 64 tokens, one thread, CPU seconds: cache or computed again.
+"""256 × 1024 steps with a true context window of 64 tokens, one thread, CPU seconds: cached or computed again.
 
 Ours is `predict` with the cache. The peer computes the context again at every step, with the same PyTorch modules and
 the embeddings kept: by the banded decoder over its receptive field, layers × (window - 1) + 1 tokens, all that the next

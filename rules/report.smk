@@ -42,7 +42,7 @@ rule table:
             "papers/{paper}/table.html",
             caption="../docs/captions/table.rst",
             category=lambda w: CONFIG.papers[w.paper].title,
-            subcategory="Table and comparisons",
+            subcategory="Comparison and table",
             labels=lambda w: {"model": "all", "figure": "table"},
         ),
         figures=report(
@@ -50,7 +50,7 @@ rule table:
             patterns=["{figure}.svg"],
             caption="../docs/captions/comparison.rst",
             category=lambda w: CONFIG.papers[w.paper].title,
-            subcategory="Table and comparisons",
+            subcategory="Comparison and table",
             labels=lambda w: {"model": "all", "figure": "{figure}"},
         ),
     params:

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from pydantic import ValidationError
 
-from physiglot import climate, drawing, symbols
+from physiglot import climate, drawing, symbols, table
 from physiglot.rollout import Rollout
 from physiglot.tasks import forecast
 
@@ -212,9 +212,11 @@ def test_only_configured_roles_and_known_fields():
     assert set(forecast.plot(truth, prediction, metrics, params)) == set(forecast.FIGURES)
 
 
-def test_every_metric_has_a_heading(perfect):
-    plain = {name for name in perfect if not name.endswith("_stderr")}
-    assert plain == set(forecast.METRICS)
+def test_the_table_has_a_column_for_every_bin_and_headline(perfect):
+    shown = table.columns([m for m in perfect if not m.endswith("_stderr")], forecast.METRICS)
+    assert list(shown)[:3] == ["relative_mse_0_64", "relative_mse_64_128", "relative_mse_128_192"]
+    assert shown["relative_mse_0_64"] == "relative MSE, steps 0–64"
+    assert set(forecast.METRICS) - {"relative_mse_[0-9]*"} < set(shown)
 
 
 def test_impossible_parameters_are_refused():
@@ -244,9 +246,7 @@ def figures(lorenz, perfect, full):
     worse = prediction | {"test": dataset("prediction", lorenz[1]["test"] * 1.01)}
     published = {"relative_mse_0_64": 1e-4, "vpt_mean": 3.0}
     studies = [
-        forecast.Study(
-            label, variant, name, truth, [worse, prediction], [perfect, perfect], published, label, full
-        )
+        forecast.Study(label, variant, name, truth, [worse, prediction], [perfect, perfect], published, label, full)
         for label, variant in (("transformer", "ours"), ("map", "baseline"))
         for name in ("clean", "noisy")
     ]

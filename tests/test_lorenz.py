@@ -168,10 +168,7 @@ def test_one_step_of_rk4_and_of_euler_per_saved_step():
         start = starts(256, seed)
         truth = trajectories(start, 192, substeps=40)
         rows.append(
-            [
-                relative_errors(s, truth)
-                for s in (trajectories(start, 192, substeps=1), euler(start, 192, 0.01))
-            ]
+            [relative_errors(s, truth) for s in (trajectories(start, 192, substeps=1), euler(start, 192, 0.01))]
         )
     rk4_row, euler_row = np.exp(np.log(rows).mean(0))
     assert np.all(np.abs(np.log10(rk4_row / [1.3e-9, 4.1e-9, 1.0e-8])) < 1), rk4_row

@@ -139,7 +139,8 @@ def _draw_growth(studies: list[Study], looks: dict[str, drawing.Look]) -> Figure
     axes[0, 0].set(ylabel="relative MSE", ylim=(max(1e-9, axes[0, 0].get_ylim()[0]), 10))
     axes[0, 0].set_xlim(0, min(6, axes[0, 0].dataLim.x1))
     handles = [drawing.line(label, **look) for label, look in looks.items()]
-    handles.append(drawing.line("published, mean of bin", color=drawing.TRUTH, **drawing.PUBLISHED))
+    if any(study.published_bins for study in studies):
+        handles.append(drawing.line("published, mean of bin", color=drawing.TRUTH, **drawing.PUBLISHED))
     figure.legend(handles=handles, loc="outside right upper", handlelength=2.6)
     return figure
 

@@ -1,6 +1,7 @@
 """The table of a paper, our numbers beside the published ones, and the figures that compare its studies."""
 
 import csv
+import fnmatch
 import io
 import json
 import statistics
@@ -64,15 +65,25 @@ def _cell(row: dict | None) -> str:
     return _number(row["value"]) + error + published
 
 
-def readable(spec: dict, studies: list[dict], found: dict[str, list[dict]], headings: dict[str, str]) -> list[tuple]:
-    """One table per dataset: (title, header, lines), a line per study, a column per metric."""
+def columns(metrics: list[str], headings: dict[str, str]) -> dict[str, str]:
+    """Metric -> heading, in the order of `headings`, whose keys may be patterns: what a star matches joins the heading."""
+    found = {}
+    for pattern, heading in headings.items():
+        stem = pattern.split("[")[0]
+        for metric in fnmatch.filter(metrics, pattern):
+            found[metric] = heading if metric == pattern else f"{heading} {metric.removeprefix(stem).replace('_', '–')}"
+    return found
+
+
+def readable(studies: list[dict], found: dict[str, list[dict]], headings: dict[str, str]) -> list[tuple]:
+    """One table per dataset: (title, header, lines), a line per study, a column per metric that has a heading."""
     tables = []
-    for dataset in dict.fromkeys(s["dataset"] for s in studies):
-        here = [s for s in studies if s["dataset"] == dataset]
+    for data in dict.fromkeys((s["system"], s["dataset"]) for s in studies):
+        here = [s for s in studies if (s["system"], s["dataset"]) == data]
         by = {s["name"]: {r["metric"]: r for r in found[s["name"]]} for s in here}
-        metrics = [m for m in headings if any(m in by[s["name"]] for s in here)]
-        lines = [[s["label"], s["variant"], *(_cell(by[s["name"]].get(m)) for m in metrics)] for s in here]
-        tables.append((f"{here[0]['system']}, {dataset}", ["model", "variant", *(headings[m] for m in metrics)], lines))
+        shown = columns(list(dict.fromkeys(m for rows_ in by.values() for m in rows_)), headings)
+        lines = [[s["label"], s["variant"], *(_cell(by[s["name"]].get(m)) for m in shown)] for s in here]
+        tables.append((", ".join(data), ["model", "variant", *shown.values()], lines))
     return tables
 
 
@@ -153,7 +164,7 @@ def table(*, spec: dict, metrics: list[Path], figures: Path, out: Path) -> None:
     for module in dict.fromkeys(s["task"]["module"] for s in spec["studies"]):
         task = import_module(f"physiglot.tasks.{module}")
         studies = [s for s in spec["studies"] if s["task"]["module"] == module]
-        tables += readable(spec, studies, found, task.METRICS)
+        tables += readable(studies, found, task.METRICS)
         drawn |= task.compare([_open(task, spec, s, by_study[s["name"]]) for s in studies])
     drawing.write(drawn, figures)
     files.write(out.with_suffix(".md"), markdown(spec, tables))
