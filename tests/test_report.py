@@ -75,13 +75,13 @@ SEEN = {"error_growth": "chaos at work", "valid_time": "equal step in time", "cl
 @pytest.mark.parametrize("figure", SEEN)
 def test_the_comparisons_of_a_paper(page, figure):
     page.click("Chaos")
-    page.click("Table and comparisons")
+    page.click("Comparison and table")
     assert SEEN[figure] in look(page, ("all", figure))
 
 
 def test_the_table_of_a_paper(page):
     page.click("Rest")
-    page.click("Table and comparisons")
+    page.click("Comparison and table")
     press(page, ("all", "table"), "eye")
     frame = f"{CONTENT}.querySelector('iframe')"
     assert page.wait(lambda: page.js(f"{frame} && {frame}.clientWidth * {frame}.clientHeight")) > 10_000
