@@ -1,14 +1,14 @@
 rule simulate:
     output:
         "data/{system}/blocks/{split}/{block}.zarr/zarr.json",
-    params:
-        spec=block_spec,
-        code=block_code,
-        about=about,
     log:
         "logs/simulate/{system}/{split}/{block}.log",
     conda:
         "../envs/physiglot.yaml"
+    params:
+        spec=block_spec,
+        code=block_code,
+        about=about,
     shell:
         command("simulate", out="{output}")
 
@@ -18,14 +18,14 @@ rule ingest:
         ingest_file,
     output:
         "data/{system}/imported/{split}/{file}.zarr/zarr.json",
-    params:
-        spec=ingest_spec,
-        code=CODE("ingest"),
-        about=about,
     log:
         "logs/ingest/{system}/{split}/{file}.log",
     conda:
         "../envs/physiglot.yaml"
+    params:
+        spec=ingest_spec,
+        code=CODE("ingest"),
+        about=about,
     shell:
         command("ingest", file="{input:q}", out="{output}")
 
@@ -36,15 +36,15 @@ checkpoint collect:
         imported_files,
     output:
         "data/{system}/blocks.json",
+    log:
+        "logs/collect/{system}.log",
+    conda:
+        "../envs/physiglot.yaml"
     params:
         spec=collect_spec,
         code=CODE("collect"),
         after=after_blocks,
         about=about,
-    log:
-        "logs/collect/{system}.log",
-    conda:
-        "../envs/physiglot.yaml"
     shell:
         command("collect", out="{output}")
 
@@ -54,13 +54,13 @@ checkpoint dataset:
         lambda w: checkpoints.collect.get(system=w.system).output[0],
     output:
         "data/{system}/datasets/{dataset}.zarr/zarr.json",
-    params:
-        spec=dataset_spec,
-        code=CODE("dataset"),
-        about=about,
     log:
         "logs/dataset/{system}/{dataset}.log",
     conda:
         "../envs/physiglot.yaml"
+    params:
+        spec=dataset_spec,
+        code=CODE("dataset"),
+        about=about,
     shell:
         command("dataset", blocks="{input}", out="{output}", threads="{threads}")

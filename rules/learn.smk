@@ -5,18 +5,18 @@ rule train:
         embedded=known(embedded_file),
     output:
         "runs/{study}/{seed}/{part}/weights.pt",
+    log:
+        "logs/train/{study}/{seed}/{part}.log",
+    retries: 2
+    conda:
+        "../envs/physiglot.yaml"
+    threads: lambda w: study(w).threads
     params:
         spec=train_spec,
         code=train_code,
         after=after_embed,
         about=about,
         given=lambda w, input: " ".join(f"--{k} {v}" for k, v in input.items() if v),
-    log:
-        "logs/train/{study}/{seed}/{part}.log",
-    conda:
-        "../envs/physiglot.yaml"
-    threads: lambda w: study(w).threads
-    retries: 2
     shell:
         command("train", out="{output} {params.given}", threads="{threads}")
 
@@ -27,17 +27,23 @@ rule embed:
         weights=known("runs/{study}/{seed}/embedding/weights.pt"),
     output:
         "runs/{study}/{seed}/embedded.zarr/zarr.json",
+    log:
+        "logs/embed/{study}/{seed}.log",
+    conda:
+        "../envs/physiglot.yaml"
     params:
         spec=embed_spec,
         code=embed_code,
         after=after_embedding,
         about=about,
-    log:
-        "logs/embed/{study}/{seed}.log",
-    conda:
-        "../envs/physiglot.yaml"
     shell:
-        command("embed", dataset="{input.dataset}", weights="{input.weights}", out="{output}", threads="{threads}")
+        command(
+            "embed",
+            dataset="{input.dataset}",
+            weights="{input.weights}",
+            out="{output}",
+            threads="{threads}",
+        )
 
 
 rule predict:
@@ -46,18 +52,24 @@ rule predict:
         weights=known(weights_file),
     output:
         "runs/{study}/{seed}/prediction.zarr/zarr.json",
-    params:
-        spec=predict_spec,
-        code=predict_code,
-        after=after_train,
-        about=about,
     log:
         "logs/predict/{study}/{seed}.log",
     conda:
         "../envs/physiglot.yaml"
     threads: lambda w: study(w).threads
+    params:
+        spec=predict_spec,
+        code=predict_code,
+        after=after_train,
+        about=about,
     shell:
-        command("predict", dataset="{input.dataset}", weights="{input.weights}", out="{output}", threads="{threads}")
+        command(
+            "predict",
+            dataset="{input.dataset}",
+            weights="{input.weights}",
+            out="{output}",
+            threads="{threads}",
+        )
 
 
 rule evaluate:
@@ -66,14 +78,19 @@ rule evaluate:
         prediction=known("runs/{study}/{seed}/prediction.zarr/zarr.json"),
     output:
         "runs/{study}/{seed}/metrics.json",
+    log:
+        "logs/evaluate/{study}/{seed}.log",
+    conda:
+        "../envs/physiglot.yaml"
     params:
         spec=task_spec,
         code=task_code("evaluate"),
         after=after_predict,
         about=about,
-    log:
-        "logs/evaluate/{study}/{seed}.log",
-    conda:
-        "../envs/physiglot.yaml"
     shell:
-        command("evaluate", dataset="{input.dataset}", prediction="{input.prediction}", out="{output}")
+        command(
+            "evaluate",
+            dataset="{input.dataset}",
+            prediction="{input.prediction}",
+            out="{output}",
+        )

@@ -12,16 +12,16 @@ rule plot:
             subcategory=lambda w: f"{study(w).system}, {study(w).dataset}",
             labels=lambda w: {"model": study(w).label, "figure": "{figure}"},
         ),
+    log:
+        "logs/plot/{study}/{seed}.log",
+    conda:
+        "../envs/physiglot.yaml"
     params:
         spec=task_spec,
         code=task_code("plot"),
         after=after_evaluate,
         about=about,
         label=lambda w: study(w).label,
-    log:
-        "logs/plot/{study}/{seed}.log",
-    conda:
-        "../envs/physiglot.yaml"
     shell:
         command(
             "plot",
@@ -53,17 +53,19 @@ rule table:
             subcategory="Comparison and table",
             labels=lambda w: {"model": "all", "figure": "{figure}"},
         ),
+    log:
+        "logs/table/{paper}.log",
+    conda:
+        "../envs/physiglot.yaml"
     params:
         spec=table_spec,
         code=table_code,
         after=after_studies,
         about=about,
-    log:
-        "logs/table/{paper}.log",
-    conda:
-        "../envs/physiglot.yaml"
     shell:
-        command("table", metrics="{input}", figures="{output.figures}", out="{output.csv}")
+        command(
+            "table", metrics="{input}", figures="{output.figures}", out="{output.csv}"
+        )
 
 
 # One target per paper: `snakemake koopman`.
@@ -72,6 +74,6 @@ for paper in CONFIG.papers:
     rule:
         name:
             paper
-        localrule: True
         input:
             outputs_of(paper),
+        localrule: True

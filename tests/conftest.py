@@ -12,11 +12,13 @@ from workflow import CONFIG, DECAY, Project, with_decay
 def grown(tmp_path_factory) -> Iterator[tuple[Project, set[str], set[str]]]:
     """A project that has run with one system, and again with a second one: it, and what ran each time."""
     project = Project.create(tmp_path_factory.mktemp("workflow") / "base", CONFIG)
-    first = project.ran()
-    project.source("systems/decay.py").write_text(DECAY)
-    project.config = with_decay(CONFIG)
-    yield project, first, project.ran()
-    project.stop()
+    try:
+        first = project.ran()
+        project.source("systems/decay.py").write_text(DECAY)
+        project.config = with_decay(CONFIG)
+        yield project, first, project.ran()
+    finally:
+        project.stop()
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def _store(each, values, first, out):
 
 @numba.njit(cache=True, **OPTIONS)
 def _attend(each, qkv, window, x, y, norms):
-    """y (batch, time, 1, head, channel); x: qkv in lanes; norms: the highest scores and the inverse sums (both in lanes)."""
+    """y (batch, time, 1, head, channel); x: qkv in lanes; norms: highest scores and inverse sums (both in lanes)."""
     size, times = len(each) * LANES, qkv.shape[1]
     found, w = np.empty(times * size, F), np.empty((times, LANES), F)
     for block in range(len(x)):

@@ -66,7 +66,7 @@ def _cell(row: dict | None) -> str:
 
 
 def columns(metrics: list[str], headings: dict[str, str]) -> dict[str, str]:
-    """Metric -> heading, in the order of `headings`, whose keys may be patterns: what a star matches joins the heading."""
+    """Metric -> heading, in the order of `headings`, whose keys may be patterns; what a star matches is appended."""
     found = {}
     for pattern, heading in headings.items():
         stem = pattern.split("[")[0]
