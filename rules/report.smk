@@ -21,7 +21,6 @@ rule plot:
         code=task_code("plot"),
         after=after_evaluate,
         about=about,
-        label=lambda w: study(w).label,
     shell:
         command(
             "plot",

@@ -50,7 +50,7 @@ class Curves:
 
     def __init__(self, path: Path, step: int):
         self.path = path
-        kept = [line for line in self._lines() if line["step"] < step] if step else []
+        kept = [line for line in self._lines() if line["step"] <= step] if step else []
         files.write(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def _lines(self) -> list[dict]:

@@ -158,6 +158,9 @@ class Loop:
         self.weights.swap()
         if self.training["select"] == "best":
             self.weights.live.copy_(self.best["weights"])
+        for name, value in self.model.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise FloatingPointError(f"{name} is not finite after the training: lower training.lr, or mend the data")
 
     def run(self, curves: checkpoint.Curves, stop: Stop) -> None:
         every, began, saved, first = max(1, self.steps // 100), time.monotonic(), time.monotonic(), self.step
@@ -185,7 +188,7 @@ class Loop:
         if self.step % (10 * every) == 0 or self.step == self.steps:
             values |= self.validate()
         speed = (self.step - first) / (time.monotonic() - began)
-        curves.log(self.step - 1, {**values, "steps_per_second": speed})
+        curves.log(self.step, {**values, "steps_per_second": speed})
         text = " ".join(f"{k} {v:.4g}" for k, v in values.items())
         eta = (self.steps - self.step) / speed
         print(f"step {self.step}/{self.steps} {text} | {speed:.1f} steps/s, {eta:.0f} s left", flush=True)
