@@ -160,10 +160,13 @@ class Loop:
             self.weights.live.copy_(self.best["weights"])
         for name, value in self.model.state_dict().items():
             if not torch.isfinite(value).all():
-                raise FloatingPointError(f"{name} is not finite after the training: lower training.lr, or mend the data")
+                raise FloatingPointError(
+                    f"{name} is not finite after the training: lower training.lr, or mend the data"
+                )
 
     def run(self, curves: checkpoint.Curves, stop: Stop) -> None:
-        every, began, saved, first = max(1, self.steps // 100), time.monotonic(), time.monotonic(), self.step
+        every, first = max(1, self.steps // 100), self.step
+        began = saved = time.monotonic()
         if self.step == 0 and self.steps:
             curves.log(0, self.validate())
         while self.step < self.steps:
