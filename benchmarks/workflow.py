@@ -4,7 +4,8 @@
   the place of `python` and writes their outputs: Snakemake sees the whole graph finished, with its own metadata.
 - `dag`: a dry run of a system of 10,000 blocks.
 - `jobs`: pretended jobs per second, two at a time.
-- `start`: a stage's process, imports included, on a tiny configuration that really runs; torch stages apart.
+- `start`: the interpreter and everything that a stage imports when a tiny configuration really runs, its work left
+  out; torch stages apart. The CPU seconds of the whole processes are printed beside.
 
 Limits are in CPU seconds of Snakemake and all that it starts: on a shared machine the wall clock tells of others.
 """
@@ -74,16 +75,15 @@ TINY = {
 class Project:
     """A copy of the repository, with a configuration and a `python` of its own."""
 
-    def __init__(self, folder: Path, pretend: bool):
+    def __init__(self, folder: Path, python: str = PRETEND):
         self.folder = folder
         for part in PARTS:
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
             subprocess.run(["cp", "-a", HOME / part, folder / part], check=True)
         programs = folder / "bin"
         programs.mkdir()
-        if pretend:
-            (programs / "python").write_text(PRETEND)
-            (programs / "python").chmod(0o755)
+        (programs / "python").write_text(python)
+        (programs / "python").chmod(0o755)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PHYSIGLOT", "SNAKEMAKE", "SLURM"))}
         self.environment = {**kept, "PATH": f"{programs}:{Path(sys.executable).parent}:{kept['PATH']}"}
 
@@ -115,7 +115,7 @@ def median(times: list[tuple[float, float]]) -> tuple[float, float]:
 
 def noop(folder: Path) -> tuple[float, float]:
     """(CPU, wall) seconds of `snakemake` with nothing to do on all of config.yaml."""
-    project = Project(folder, pretend=True)
+    project = Project(folder)
     said = project.snakemake()[2]
     jobs = max(int(n) for n in re.findall(r"(\d+) of \d+ steps", said))
     timing.check(jobs > 100, f"config.yaml: {jobs} jobs pretended")
@@ -136,7 +136,7 @@ def many_blocks(project: Project, blocks: int) -> None:
 
 def dag(folder: Path) -> tuple[float, float]:
     """(CPU, wall) seconds of a dry run with BLOCKS blocks."""
-    project = Project(folder, pretend=True)
+    project = Project(folder)
     many_blocks(project, BLOCKS)
     cpu, wall, said = project.snakemake("--dry-run", "--quiet", "rules")
     found = re.search(r"^simulate\s+(\d+)", said, re.MULTILINE)
@@ -148,7 +148,7 @@ def dag(folder: Path) -> tuple[float, float]:
 
 def jobs(folder: Path) -> tuple[float, float]:
     """(jobs per second of wall, CPU milliseconds a job) of JOBS pretended blocks, the start of Snakemake taken off."""
-    project = Project(folder, pretend=True)
+    project = Project(folder)
     many_blocks(project, JOBS)
     cpu, wall, _ = project.snakemake("data/lorenz/blocks.json")
     again = project.snakemake("data/lorenz/blocks.json")
@@ -156,17 +156,45 @@ def jobs(folder: Path) -> tuple[float, float]:
     return JOBS / (wall - again[1]), 1e3 * (cpu - again[0]) / JOBS
 
 
-def start(folder: Path) -> dict[str, float]:
-    """CPU seconds of each stage's whole process on a tiny problem: the least of its runs, the kernels compiled."""
-    project = Project(folder, pretend=False)
+def imported(log: Path) -> list[str]:
+    """The modules that a process with `-X importtime` imported, in order."""
+    return re.findall(r"^import time:\s+\d+ \|\s+\d+ \|\s*(\S+)$", log.read_text(), re.MULTILINE)
+
+
+IMPORTING = """
+import contextlib, importlib, sys
+for name in sys.argv[1:]:
+    with contextlib.suppress(ImportError):  # what was tried and is not there, such as _winapi
+        importlib.import_module(name)
+"""
+
+
+def importing(project: Project, modules: list[str]) -> float:
+    """CPU seconds of a process that imports these modules and does nothing else: the median of a few."""
+    command = [sys.executable, "-c", IMPORTING, *modules]
+    times = []
+    for _ in range(ROUNDS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, cwd=project.folder, env={**project.environment, "PYTHONPATH": "src"}, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return sorted(times)[len(times) // 2]
+
+
+def start(folder: Path) -> dict[str, tuple[float, float]]:
+    """CPU seconds of each stage: its start, and its whole process on a tiny problem (the least, kernels compiled)."""
+    project = Project(folder, f'#!/bin/sh\nexec "{sys.executable}" -X importtime "$@"\n')
     project.config = TINY
     project.snakemake()
-    found: dict[str, float] = {}
+    whole: dict[str, float] = {}
+    logs: dict[str, Path] = {}
     for path in folder.glob("[dpr]*/**/*.run.json"):
         record = json.loads(path.read_text())
-        found[record["stage"]] = min(record["cpu_seconds"], found.get(record["stage"], 1e9))
-    timing.check(set(STAGES) <= set(found), "a tiny configuration really ran")
-    return found
+        whole[record["stage"]] = min(record["cpu_seconds"], whole.get(record["stage"], 1e9))
+        logs[record["stage"]] = folder / record["log"]
+    timing.check(set(STAGES) <= set(whole), "a tiny configuration really ran")
+    begun = {name: importing(project, imported(log)) for name, log in logs.items()}
+    return {name: (min(begun[name], whole[name]), whole[name]) for name in whole}
 
 
 def main() -> None:
@@ -178,12 +206,11 @@ def main() -> None:
     finally:
         shutil.rmtree(base)
     found = {name: seconds for name, (seconds, _) in cpu.items()}
-    found["start"] = max(stages[name] for name in STAGES)
+    found["start"] = max(stages[name][0] for name in STAGES)
     print()
-    for name in sorted(stages, key=stages.__getitem__):
-        print(
-            f"{name:10} {stages[name]:5.2f} s of CPU, process start included" + ("" if name in STAGES else " (torch)")
-        )
+    for name, (begun, whole) in sorted(stages.items(), key=lambda item: item[1]):
+        torch = "" if name in STAGES else " (torch)"
+        print(f"{name:10} {begun:5.2f} s of CPU to start, {whole:5.2f} s with its tiny work{torch}")
     print(f"{speed:.1f} jobs a second (two at a time, wall), {each:.0f} ms of CPU each")
     for name, limit in LIMITS.items():
         print(f"{name:6} {found[name]:6.2f} s of CPU (limit {limit:g}: {'kept' if found[name] <= limit else 'BROKEN'})")

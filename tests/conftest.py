@@ -1,4 +1,9 @@
-"""What several tests share."""
+"""What several tests share. Two programs with two OpenMP threads each collapse on two cores, so all have one."""
+
+import os
+
+for _library in ("OMP", "MKL", "OPENBLAS", "NUMBA", "RAYON"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 from collections.abc import Iterator
 from pathlib import Path
