@@ -82,13 +82,13 @@ def test_an_epoch_covers_the_grid_once(stride):
     assert orders[0] != orders[1]
 
 
-def test_crops_cover_every_time_alike():
+def test_crops_neglect_no_time():
     """The first and last states, too, which uniform starts would hardly show."""
     sampler, times = Sampler(5, 64, {**CROPS, "batch": 1000}, 0), np.arange(64)
     members, starts = (np.concatenate(drawn) for drawn in zip(*(sampler.at(i) for i in range(20)), strict=True))
     covered = ((starts[:, None] <= times) & (times < starts[:, None] + 16)).sum(0)
     expected = len(starts) * 16 / (64 + 16 - 1)
-    assert abs(covered - expected).max() < 5 * np.sqrt(expected)
+    assert covered.min() > expected - 5 * np.sqrt(expected) and covered.max() < 2.1 * expected
     assert abs(np.bincount(members) - 4000).max() < 5 * np.sqrt(4000)
     assert starts.min() == 0 and starts.max() == 48
 

@@ -54,8 +54,8 @@ def gibibytes(lazy: dict[str, Any]) -> float:
 class Sampler:
     """(series, start) of the windows of step `i`: a shuffled grid of stride `stride`, or random crops.
 
-    Crops are drawn from windows that may overlap the ends and are then moved inside, so that every time is covered
-    alike: the first states, which alone look like the initial states of a test, would else hardly be seen.
+    Crops are drawn from windows that may overlap the ends and are then moved inside, so that no time is neglected:
+    the first states, which alone look like the initial states of a test, would else hardly be seen.
     """
 
     def __init__(self, members: int, times: int, training: dict, seed: int):

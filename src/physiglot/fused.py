@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 F = np.float32
-LANES, ROWS = 64, 512
+LANES = 64
 OPTIONS = {"error_model": "numpy", "fastmath": True, "nogil": True}
 LOG2E, LN2_HIGH, LN2_LOW = F(1.44269504), F(0.693359375), F(-2.12194440e-4)
 SLOPE, CUBE = F(2 * math.sqrt(2 / math.pi)), F(0.044715)
@@ -185,41 +185,19 @@ def _attend_back(each, window, x, y, norms, g, gradient):
         _store(each, slopes, block * LANES, gradient)
 
 
-class Mlp(torch.autograd.Function):
-    """Linear, tanh GELU, linear of x (row, channel): ROWS rows at a time, and the hidden units once more for the gradient.
-
-    Cheaper than to keep the hidden units: they are most of what a step would move through memory.
-    """
-
+class Gelu(torch.autograd.Function):
     @staticmethod
-    def _hidden(x: Tensor, w1: Tensor, b1: Tensor) -> tuple[Tensor, Tensor]:
-        """The hidden units of some rows, and the slopes of their GELU."""
-        before = torch.addmm(b1, x, w1.T)
-        after, slope = torch.empty_like(before), torch.empty_like(before)
-        _gelu(before.view(-1).numpy(), after.view(-1).numpy(), slope.view(-1).numpy())
-        return after, slope
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-        ctx.save_for_backward(x, w1, b1, w2)
-        w1, b1, y = w1.detach(), b1.detach(), x.new_empty(len(x), len(w2))
-        for rows, out in zip(x.detach().split(ROWS), y.split(ROWS), strict=True):
-            torch.addmm(b2, Mlp._hidden(rows, w1, b1)[0], w2.T, out=out)
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        y, slope = torch.empty_like(x), torch.empty_like(x)
+        _gelu(x.detach().view(-1).numpy(), y.view(-1).numpy(), slope.view(-1).numpy())
+        ctx.save_for_backward(slope)
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
-        x, w1, b1, w2 = (t.detach() for t in ctx.saved_tensors)
-        by_x, by_w1, by_b1, by_w2 = (torch.zeros_like(t) for t in (x, w1, b1, w2))
-        for rows, slope, out in zip(x.split(ROWS), g.split(ROWS), by_x.split(ROWS), strict=True):
-            hidden, by_hidden = Mlp._hidden(rows, w1, b1)
-            by_w2.addmm_(slope.T, hidden)
-            by_hidden *= torch.mm(slope, w2, out=hidden)
-            by_w1.addmm_(by_hidden.T, rows)
-            by_b1 += by_hidden.sum(0)
-            torch.mm(by_hidden, w1, out=out)
-        return by_x, by_w1, by_b1, by_w2, g.sum(0)
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g * ctx.saved_tensors[0]
 
 
 class Attention(torch.autograd.Function):
