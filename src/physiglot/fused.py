@@ -32,29 +32,16 @@ def _exp(x):
     return (p * r * r + r + F(1)) * power
 
 
-@numba.njit(inline="always", **OPTIONS)
-def _gate(x, s):
-    """(1 / (1 + e), e / (1 + e)) with e = exp(-u), u = sqrt(8/pi) (x + x s), s = 0.044715 x^2."""
-    e = _exp(min(max(-SLOPE * x * (F(1) + s), F(-40)), F(40)))
-    h = F(1) / (F(1) + e)
-    return h, e * h
-
-
 @numba.njit(cache=True, **OPTIONS)
-def _gelu(x, y):
-    """y = x / (1 + exp(-u)), which is the tanh GELU."""
+def _gelu(x, y, slope):
+    """y = x / (1 + exp(-u)) with u = sqrt(8/pi) (x + 0.044715 x^3), which is the tanh GELU, and its derivative."""
     for i in range(x.size):
-        h, _ = _gate(x[i], CUBE * x[i] * x[i])
-        y[i] = x[i] * h
-
-
-@numba.njit(cache=True, **OPTIONS)
-def _gelu_back(x, g, out):
-    """out = g times the derivative of the GELU."""
-    for i in range(x.size):
-        s = CUBE * x[i] * x[i]
-        h, rest = _gate(x[i], s)
-        out[i] = g[i] * (h + x[i] * h * rest * SLOPE * (F(1) + F(3) * s))
+        a = x[i]
+        s = CUBE * a * a
+        e = _exp(min(max(-SLOPE * a * (F(1) + s), F(-40)), F(40)))
+        h = F(1) / (F(1) + e)
+        y[i] = a * h
+        slope[i] = h + a * h * (e * h) * SLOPE * (F(1) + F(3) * s)
 
 
 @numba.njit(cache=True, **OPTIONS)
@@ -198,26 +185,19 @@ def _attend_back(each, window, x, y, norms, g, gradient):
         _store(each, slopes, block * LANES, gradient)
 
 
-def _flat(*tensors: Tensor) -> list[np.ndarray]:
-    return [t.detach().view(-1).numpy() for t in tensors]
-
-
 class Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.contiguous()
-        ctx.save_for_backward(x)
-        y = torch.empty_like(x)
-        _gelu(*_flat(x, y))
+        y, slope = torch.empty_like(x), torch.empty_like(x)
+        _gelu(x.detach().view(-1).numpy(), y.view(-1).numpy(), slope.view(-1).numpy())
+        ctx.save_for_backward(slope)
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> Tensor:
-        x, g = ctx.saved_tensors[0], g.contiguous()
-        slope = torch.empty_like(x)
-        _gelu_back(*_flat(x, g, slope))
-        return slope
+        return g * ctx.saved_tensors[0]
 
 
 class Attention(torch.autograd.Function):
