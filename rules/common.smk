@@ -57,8 +57,7 @@ def plain(model, **changes):
 
 # The HDF5 files as they lie there when the workflow starts: system -> split -> stem -> path.
 IMPORTS = {
-    name: {split: imports.found(folder) for split, folder in s.imports.items()}
-    for name, s in CONFIG.systems.items()
+    name: {split: imports.found(folder) for split, folder in s.imports.items()} for name, s in CONFIG.systems.items()
 }
 
 
@@ -93,9 +92,7 @@ def block_spec(w):
         "members": s.block,
         "chunk": s.chunk,
     }
-    return fingerprint.canonical(
-        {"module": s.module, "params": params, "seed": s.seed, **keys}
-    )
+    return fingerprint.canonical({"module": s.module, "params": params, "seed": s.seed, **keys})
 
 
 def block_code(w):
@@ -111,11 +108,7 @@ def ingest_file(w):
 def content(path, most=10_000_000):
     """What is in a file. Large ones, of which Snakemake makes no checksum either, go by size and time."""
     stat = os.stat(path)
-    return (
-        fingerprint.of(path)
-        if stat.st_size <= most
-        else f"{stat.st_size} {stat.st_mtime_ns}"
-    )
+    return fingerprint.of(path) if stat.st_size <= most else f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def ingest_spec(w):
@@ -195,9 +188,7 @@ def embedding_file(w):
 
 
 def embedded_file(w):
-    return (
-        f"runs/{w.study}/{w.seed}/embedded.zarr/zarr.json" if has_embedding(w) else []
-    )
+    return f"runs/{w.study}/{w.seed}/embedded.zarr/zarr.json" if has_embedding(w) else []
 
 
 def part(w):
@@ -222,9 +213,7 @@ def parts_code(*parts):
 
 
 def train_code(w):
-    return CODE(
-        "train", *parts_code(part(w), model(w).embedding if w.part == "model" else None)
-    )
+    return CODE("train", *parts_code(part(w), model(w).embedding if w.part == "model" else None))
 
 
 def embed_spec(w):
@@ -245,9 +234,7 @@ def embed_code(w):
 
 def predict_spec(w):
     rollouts = task(w).params["rollouts"]
-    return fingerprint.canonical(
-        {"rollouts": rollouts, "options": {**model(w).predict, **study(w).predict}}
-    )
+    return fingerprint.canonical({"rollouts": rollouts, "options": {**model(w).predict, **study(w).predict}})
 
 
 def predict_code(w):
@@ -259,9 +246,7 @@ def task_spec(w):
 
 
 def task_code(stage):
-    return lambda w: CODE(
-        stage, *(f"tasks.{task(w).module}:{symbol}" for symbol in (stage, "Params"))
-    )
+    return lambda w: CODE(stage, *(f"tasks.{task(w).module}:{symbol}" for symbol in (stage, "Params")))
 
 
 # --- papers: table, report ---------------------------------------------------------------------
@@ -277,38 +262,25 @@ def metrics_files(w):
     for s in chosen.values():
         checkpoints.collect.get(system=s.system)
         checkpoints.dataset.get(system=s.system, dataset=s.dataset)
-    return [
-        f"runs/{name}/{seed}/metrics.json"
-        for name, s in chosen.items()
-        for seed in s.seeds
-    ]
+    return [f"runs/{name}/{seed}/metrics.json" for name, s in chosen.items() for seed in s.seeds]
 
 
 def table_spec(w):
     rows = []
     for name, s in studies_of(w.paper).items():
-        kept = {
-            k: plain(s)[k]
-            for k in ("variant", "label", "system", "dataset", "published", "source")
-        }
+        kept = {k: plain(s)[k] for k in ("variant", "label", "system", "dataset", "published", "source")}
         where = {
             "data": f"data/{s.system}/datasets/{s.dataset}.zarr",
             "runs": [f"runs/{name}/{i}" for i in s.seeds],
         }
-        rows.append(
-            {"name": name, "task": plain(CONFIG.tasks[s.task]), **kept, **where}
-        )
+        rows.append({"name": name, "task": plain(CONFIG.tasks[s.task]), **kept, **where})
     return fingerprint.canonical({**plain(CONFIG.papers[w.paper]), "studies": rows})
 
 
 def table_code(w):
-    modules = dict.fromkeys(
-        CONFIG.tasks[s.task].module for s in studies_of(w.paper).values()
-    )
+    modules = dict.fromkeys(CONFIG.tasks[s.task].module for s in studies_of(w.paper).values())
     symbols = ("compare", "METRICS", "Study")
-    return CODE(
-        "table", *(f"tasks.{m}:{symbol}" for m in modules for symbol in symbols)
-    )
+    return CODE("table", *(f"tasks.{m}:{symbol}" for m in modules for symbol in symbols))
 
 
 def outputs_of(paper):
@@ -317,9 +289,7 @@ def outputs_of(paper):
     studies = studies_of(paper)
     plots = [f"runs/{name}/{s.seeds[0]}/figures" for name, s in studies.items()]
     blocks = [f"data/{s.system}/blocks.json" for s in studies.values()]
-    datasets = [
-        f"data/{s.system}/datasets/{s.dataset}.zarr/zarr.json" for s in studies.values()
-    ]
+    datasets = [f"data/{s.system}/datasets/{s.dataset}.zarr/zarr.json" for s in studies.values()]
     data = list(dict.fromkeys([*blocks, *datasets]))
     return [f"papers/{paper}/table.csv", f"papers/{paper}/figures", *plots, *data]
 
@@ -338,18 +308,9 @@ def at(w, **others):
 
 
 def after_blocks(w):
-    parts = [
-        (block_spec(at(w, split=split, block=0)), block_code(w))
-        for split in blocks_of(w.system)
-    ]
-    found = [
-        at(w, split=split, file=stem)
-        for split, stems in IMPORTS[w.system].items()
-        for stem in stems
-    ]
-    return fingerprint.digest(
-        fingerprint.canonical([parts, [ingest_spec(f) for f in found]]), CODE("ingest")
-    )
+    parts = [(block_spec(at(w, split=split, block=0)), block_code(w)) for split in blocks_of(w.system)]
+    found = [at(w, split=split, file=stem) for split, stems in IMPORTS[w.system].items() for stem in stems]
+    return fingerprint.digest(fingerprint.canonical([parts, [ingest_spec(f) for f in found]]), CODE("ingest"))
 
 
 def after_embedding(w):
@@ -359,11 +320,7 @@ def after_embedding(w):
 
 def after_embed(w):
     """What the training of a model with an embedding comes after."""
-    return (
-        fingerprint.digest(after_embedding(w), embed_spec(w), embed_code(w))
-        if has_embedding(w)
-        else ""
-    )
+    return fingerprint.digest(after_embedding(w), embed_spec(w), embed_code(w)) if has_embedding(w) else ""
 
 
 def after_train(w):
@@ -380,11 +337,7 @@ def after_evaluate(w):
 
 
 def after_studies(w):
-    runs = [
-        at(w, study=name, seed=seed)
-        for name, s in studies_of(w.paper).items()
-        for seed in s.seeds
-    ]
+    runs = [at(w, study=name, seed=seed) for name, s in studies_of(w.paper).items() for seed in s.seeds]
     return fingerprint.digest(*map(after_evaluate, runs))
 
 
@@ -401,9 +354,7 @@ def about(w):
 def write_studies():
     """Study -> paper, variant, … for the run records: outside the jobs' parameters, so that a new label runs nothing."""
     keys = {"paper", "variant", "label", "system", "dataset"}
-    text = fingerprint.canonical(
-        {name: s.model_dump(include=keys) for name, s in CONFIG.studies.items()}
-    )
+    text = fingerprint.canonical({name: s.model_dump(include=keys) for name, s in CONFIG.studies.items()})
     path = Path(".physiglot/studies.json")
     if not path.is_file() or path.read_text() != text:
         files.write(path, text)

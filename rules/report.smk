@@ -62,9 +62,7 @@ rule table:
         after=after_studies,
         about=about,
     shell:
-        command(
-            "table", metrics="{input}", figures="{output.figures}", out="{output.csv}"
-        )
+        command("table", metrics="{input}", figures="{output.figures}", out="{output.csv}")
 
 
 # One target per paper: `snakemake koopman`.

@@ -95,15 +95,9 @@ class Attention(nn.Module):
             return self.out(fused.Attention.apply(qkv, where.window).flatten(2))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if cache is not None:
-            return self.out(self._look(q, *cache.append(torch.stack([k, v]))))
+            k, v = cache.append(torch.stack([k, v]))
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=where.mask)
         return self.out(y.transpose(1, 2).flatten(2))
-
-    @staticmethod
-    def _look(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(batch, 1, width) for the query (batch, head, 1, channel) of one token, which may look at all keys."""
-        weights = (q @ k.mT * k.shape[-1] ** -0.5).softmax(-1)
-        return (weights @ v).transpose(1, 2).flatten(2)
 
 
 class Gelu(nn.Module):
