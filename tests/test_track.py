@@ -109,9 +109,9 @@ def test_a_run_that_went_on_is_updated_and_a_new_one_added(finished):
     assert running.info.status == "RUNNING" and running.data.tags["status"] == "RUNNING"
     path.write_text(json.dumps(final))
     assert track.publish(finished, uri) == 1
-    finished = all_runs(uri)["train model ours_clean/0"]
-    assert finished.info.run_id == running.info.run_id and finished.info.status == "FINISHED"
-    assert len(points(uri, finished, "loss")) == len(STEPS)
+    ended = all_runs(uri)["train model ours_clean/0"]
+    assert ended.info.run_id == running.info.run_id and ended.info.status == "FINISHED"
+    assert len(points(uri, ended, "loss")) == len(STEPS)
     again = {**STUDY, "seed": "0", "part": "model"}
     run_stage(
         "train",
@@ -123,7 +123,7 @@ def test_a_run_that_went_on_is_updated_and_a_new_one_added(finished):
     )
     assert track.publish(finished, uri) == 1
     mlflow = client(uri)
-    runs = mlflow.search_runs([finished.info.experiment_id], "tags.stage = 'train'")
+    runs = mlflow.search_runs([ended.info.experiment_id], "tags.stage = 'train'")
     assert {r.info.status for r in runs} == {"FINISHED", "FAILED"}
     assert [r.data.tags["error"] for r in runs if r.info.status == "FAILED"] == ["it does not converge"]
 
