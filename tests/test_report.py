@@ -66,7 +66,7 @@ def test_the_figures_of_a_study(page):
     page.click("Chaos")
     page.click("lorenz, clean")
     assert "how long the two lines stay together" in look(page, ("Faithful", "rollouts"))
-    assert "Forecasts of Faithful" in page.text()
+    assert "Forecasts of lorenz_faithful" in page.text()
 
 
 SEEN = {"error_growth": "chaos at work", "valid_time": "equal step in time", "climate": "long free run"}
