@@ -15,6 +15,7 @@ if not config:
 
 
 include: "rules/common.smk"
+include: "rules/after.smk"
 include: "rules/data.smk"
 include: "rules/learn.smk"
 include: "rules/report.smk"
@@ -28,6 +29,10 @@ rule all:
     default_target: True
     input:
         [outputs_of(paper) for paper in CONFIG.papers],
+
+
+onstart:
+    processes.take_over(MARK, (file for job in workflow.dag.needrun_jobs() for file in job.output))
 
 
 onsuccess:

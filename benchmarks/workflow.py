@@ -40,6 +40,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 case $stage in
+  simulate) echo '{}' > "$out" ;;
   plot) mkdir -p "$out"; echo "$stage" > "$out/pretended.svg" ;;
   table) mkdir -p "$figures"; for e in csv md html; do echo "$out" > "${out%.csv}.$e"; done ;;
   *) echo "$out" > "$out" ;;
@@ -152,7 +153,7 @@ def jobs(folder: Path) -> tuple[float, float]:
     many_blocks(project, JOBS)
     cpu, wall, _ = project.snakemake("data/lorenz/blocks.json")
     again = project.snakemake("data/lorenz/blocks.json")
-    timing.check(len(list(folder.glob("data/lorenz/blocks/train/*.zarr"))) == JOBS, f"{JOBS} blocks are there")
+    timing.check(len(list(folder.glob("data/lorenz/bundles/train/*.json"))) == JOBS, f"{JOBS} blocks are there")
     return JOBS / (wall - again[1]), 1e3 * (cpu - again[0]) / JOBS
 
 

@@ -20,16 +20,16 @@ except schema.ConfigError as error:
     raise WorkflowError(str(error))
 
 if workflow.is_main_process:
-    processes.free_folder()
+    MARK = processes.free_folder()
 
 URI = os.environ.get("MLFLOW_TRACKING_URI") or CONFIG.tracking.uri or ""
-os.environ.update(MLFLOW_TRACKING_URI=URI)
+os.environ.update(MLFLOW_TRACKING_URI=URI, PHYSIGLOT_DASK=CONFIG.dask.model_dump_json())
 
 
 wildcard_constraints:
     system="|".join(CONFIG.systems),
     split=r"\w+",
-    block=r"\d+",
+    bundle=r"\d+",
     file=r"[\w.+-]+",
     dataset=r"\w+",
     study="|".join(CONFIG.studies),
@@ -38,12 +38,15 @@ wildcard_constraints:
     paper="|".join(CONFIG.papers),
 
 
-def command(stage, **inputs):
-    """The shell command of a stage; its whole output goes to its log, and its threads are those of the rule."""
+def command(stage, before="", **inputs):
+    """The shell command of a stage; its whole output goes to its log, and its threads are those of the rule.
+
+    It takes the place of the shell, which would end at a SIGTERM before a training has saved its state.
+    """
     given = " ".join(f"--{name} {value}" for name, value in inputs.items())
     return (
-        "OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} RAYON_NUM_THREADS={threads} PYTHONPATH=src "
-        f"python -m physiglot.{stage} --spec {{params.spec:q}} --code {{params.code}} --about {{params.about:q}} "
+        "exec env OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} RAYON_NUM_THREADS={threads} PYTHONPATH=src "
+        f"{before}python -m physiglot.{stage} --spec {{params.spec:q}} --code {{params.code}} --about {{params.about:q}} "
         f"--log {{log}} {given} > {{log}} 2>&1"
     )
 
@@ -67,12 +70,35 @@ def blocks_of(system):
     return {name: -(-split.members // s.block) for name, split in s.splits.items()}
 
 
-def block_files(w):
+def bundles_of(system):
+    """Split -> the blocks of each job."""
+    size = CONFIG.systems[system].bundle
+    return {
+        split: [list(range(i, min(i + size, blocks))) for i in range(0, blocks, size)]
+        for split, blocks in blocks_of(system).items()
+    }
+
+
+def bundle_files(w):
     return [
-        f"data/{w.system}/blocks/{split}/{block}.zarr/zarr.json"
-        for split, blocks in blocks_of(w.system).items()
-        for block in range(blocks)
+        f"data/{w.system}/bundles/{split}/{bundle}.json"
+        for split, bundles in bundles_of(w.system).items()
+        for bundle in range(len(bundles))
     ]
+
+
+def forget_lost_blocks():
+    """Snakemake sees the list of a bundle, not its blocks: where one of them is gone, the list goes too."""
+    for system in CONFIG.systems:
+        for path in Path(f"data/{system}/bundles").glob("*/*.json"):
+            if not path.name.endswith(".run.json"):
+                listed = json.loads(path.read_text())
+                if not all(Path(f"data/{system}/{name}/zarr.json").is_file() for name in listed):
+                    path.unlink()
+
+
+if workflow.is_main_process:
+    forget_lost_blocks()
 
 
 def imported_files(w):
@@ -83,16 +109,15 @@ def imported_files(w):
     ]
 
 
-def block_spec(w):
+def block_spec(w, blocks):
     s = CONFIG.systems[w.system]
     params = {**s.params, **s.splits[w.split].params}
-    keys = {
-        "split": w.split,
-        "block": int(w.block),
-        "members": s.block,
-        "chunk": s.chunk,
-    }
+    keys = {"split": w.split, "blocks": blocks, "members": s.block, "chunk": s.chunk}
     return fingerprint.canonical({"module": s.module, "params": params, "seed": s.seed, **keys})
+
+
+def bundle_spec(w):
+    return block_spec(w, bundles_of(w.system)[w.split][int(w.bundle)])
 
 
 def block_code(w):
@@ -124,8 +149,9 @@ def ingest_spec(w):
 
 
 def collect_spec(w):
+    """`after` stands for the blocks, which are too many to be named as inputs."""
     imported = {split: list(found) for split, found in IMPORTS[w.system].items()}
-    return fingerprint.canonical({"blocks": blocks_of(w.system), "imported": imported})
+    return fingerprint.canonical({"blocks": blocks_of(w.system), "imported": imported, "after": after_blocks(w)})
 
 
 def dataset_spec(w):
@@ -135,7 +161,6 @@ def dataset_spec(w):
         "splits": splits,
         "block": s.block,
         "chunk": s.chunk,
-        "dask": plain(CONFIG.dask),
     }
     return fingerprint.canonical({**shape, **plain(s.datasets[w.dataset])})
 
@@ -223,7 +248,6 @@ def embed_spec(w):
             "splits": ["train", "val"],
             "block": s.block,
             "chunk": s.chunk,
-            "dask": plain(CONFIG.dask),
         }
     )
 
@@ -247,6 +271,15 @@ def task_spec(w):
 
 def task_code(stage):
     return lambda w: CODE(stage, *(f"tasks.{task(w).module}:{symbol}" for symbol in (stage, "Params")))
+
+
+DEFAULTS = workflow.resource_settings.default_resources or {}
+
+
+def partition(w):
+    """On SLURM: where the GPUs are, if the profile names it and the study wants them (profiles/slurm/config.yaml)."""
+    name = "gpu_partition" if study(w).gpu and "gpu_partition" in DEFAULTS else "slurm_partition"
+    return str(DEFAULTS[name].raw) if name in DEFAULTS else None
 
 
 # --- papers: table, report ---------------------------------------------------------------------
@@ -292,53 +325,6 @@ def outputs_of(paper):
     datasets = [f"data/{s.system}/datasets/{s.dataset}.zarr/zarr.json" for s in studies.values()]
     data = list(dict.fromkeys([*blocks, *datasets]))
     return [f"papers/{paper}/table.csv", f"papers/{paper}/figures", *plots, *data]
-
-
-# --- what comes before -------------------------------------------------------------------------
-
-# A rule whose inputs are missing does not run in Snakemake as long as its own output stands. So when a job
-# failed after a change, what was made from its old output would pass for finished. Therefore each rule has as a
-# parameter the specs and the code of the rules before it, up to the next checkpoint; what the checkpoints make is
-# a target by itself (`outputs_of`).
-
-
-def at(w, **others):
-    """Other wildcards than those of the job."""
-    return SimpleNamespace(**{**vars(w), **others})
-
-
-def after_blocks(w):
-    parts = [(block_spec(at(w, split=split, block=0)), block_code(w)) for split in blocks_of(w.system)]
-    found = [at(w, split=split, file=stem) for split, stems in IMPORTS[w.system].items() for stem in stems]
-    return fingerprint.digest(fingerprint.canonical([parts, [ingest_spec(f) for f in found]]), CODE("ingest"))
-
-
-def after_embedding(w):
-    w = at(w, part="embedding")
-    return fingerprint.digest(train_spec(w), train_code(w))
-
-
-def after_embed(w):
-    """What the training of a model with an embedding comes after."""
-    return fingerprint.digest(after_embedding(w), embed_spec(w), embed_code(w)) if has_embedding(w) else ""
-
-
-def after_train(w):
-    w = at(w, study=study(w).weights or w.study, part="model")
-    return fingerprint.digest(after_embed(w), train_spec(w), train_code(w))
-
-
-def after_predict(w):
-    return fingerprint.digest(after_train(w), predict_spec(w), predict_code(w))
-
-
-def after_evaluate(w):
-    return fingerprint.digest(after_predict(w), task_spec(w), task_code("evaluate")(w))
-
-
-def after_studies(w):
-    runs = [at(w, study=name, seed=seed) for name, s in studies_of(w.paper).items() for seed in s.seeds]
-    return fingerprint.digest(*map(after_evaluate, runs))
 
 
 # --- tracking ----------------------------------------------------------------------------------

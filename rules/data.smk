@@ -1,12 +1,12 @@
 rule simulate:
     output:
-        "data/{system}/blocks/{split}/{block}.zarr/zarr.json",
+        "data/{system}/bundles/{split}/{bundle}.json",
     log:
-        "logs/simulate/{system}/{split}/{block}.log",
+        "logs/simulate/{system}/{split}/{bundle}.log",
     conda:
         "../envs/physiglot.yaml"
     params:
-        spec=block_spec,
+        spec=bundle_spec,
         code=block_code,
         about=about,
     shell:
@@ -32,7 +32,7 @@ rule ingest:
 
 checkpoint collect:
     input:
-        block_files,
+        bundle_files,
         imported_files,
     output:
         "data/{system}/blocks.json",
@@ -43,7 +43,6 @@ checkpoint collect:
     params:
         spec=collect_spec,
         code=CODE("collect"),
-        after=after_blocks,
         about=about,
     shell:
         command("collect", out="{output}")

@@ -11,6 +11,12 @@ rule train:
     conda:
         "../envs/physiglot.yaml"
     threads: lambda w: study(w).threads
+    resources:
+        gpu=lambda w: study(w).ranks * study(w).gpu,
+        nodes=lambda w: study(w).nodes,
+        tasks=lambda w: study(w).ranks,
+        mpi=lambda w: "srun" if study(w).ranks > 1 else None,
+        slurm_partition=partition,
     params:
         spec=train_spec,
         code=train_code,
@@ -18,7 +24,12 @@ rule train:
         about=about,
         given=lambda w, input: " ".join(f"--{k} {v}" for k, v in input.items() if v),
     shell:
-        command("train", out="{output} {params.given}", threads="{threads}")
+        command(
+            "train",
+            before="python -m physiglot.launch --ranks {resources.tasks} --nodes {resources.nodes} -- ",
+            out="{output} {params.given}",
+            threads="{threads}",
+        )
 
 
 rule embed:
@@ -57,6 +68,9 @@ rule predict:
     conda:
         "../envs/physiglot.yaml"
     threads: lambda w: study(w).threads
+    resources:
+        gpu=lambda w: int(study(w).gpu),
+        slurm_partition=partition,
     params:
         spec=predict_spec,
         code=predict_code,

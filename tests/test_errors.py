@@ -233,24 +233,17 @@ def test_an_unknown_split(ready):
 
 
 def test_a_simulation_that_diverges(ready):
-    spec = {
-        "module": "lorenz",
-        "params": {"dt": 10.0},
-        "seed": 0,
-        "split": "train",
-        "block": 0,
-        "members": 4,
-        "chunk": 4,
-    }
-    said = refused(ready, "simulate", "data/x/blocks/train/0.zarr/zarr.json", spec)
+    spec = {"module": "lorenz", "params": {"dt": 10.0}, "seed": 0, "split": "train", "blocks": [0]}
+    spec |= {"members": 4, "chunk": 4}
+    said = refused(ready, "simulate", "data/x/bundles/train/0.json", spec)
     assert "not finite" in said and "smaller dt" in said
 
 
 def test_a_simulation_that_diverges_unnoticed(ready):
     """A system that forgets to check is checked by the stage."""
     ready.insert("systems/decay.py", "simulate", "params = params.model_copy(update={'rate': -1e5})")
-    spec = {"module": "decay", "params": {}, "seed": 0, "split": "train", "block": 0, "members": 4, "chunk": 4}
-    said = refused(ready, "simulate", "data/y/blocks/train/0.zarr/zarr.json", spec)
+    spec = {"module": "decay", "params": {}, "seed": 0, "split": "train", "blocks": [0], "members": 4, "chunk": 4}
+    said = refused(ready, "simulate", "data/y/bundles/train/0.json", spec)
     assert "decay: state of block train/0 is not finite" in said
 
 

@@ -140,9 +140,9 @@ def test_the_default_profile_is_safe_everywhere():
 
 def test_the_slurm_profile_is_found_and_names_no_cluster():
     assert (HOME / "slurm").is_symlink()
-    text = (HOME / "slurm/config.yaml").read_text()
-    assert yaml.safe_load(text)["executor"] == "slurm"
-    assert not re.search(r"slurm_(account|partition|qos)|reservation|mail-user", text)
+    profile = yaml.safe_load((HOME / "slurm/config.yaml").read_text())
+    assert profile["executor"] == "slurm"
+    assert not re.search(r"slurm_(account|partition|qos)|reservation|mail-user", str(profile))
 
 
 def test_nothing_tracked_is_bound_to_a_machine():

@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, small_disk):
         store.save(tmp_path / "blocks" / split / "0.zarr", {"": noise})
     listed = {f"blocks/{split}/0.zarr": {"members": 256} for split in ("train", "val")}
     (tmp_path / "blocks.json").write_text(json.dumps(listed))
-    spec = {"splits": {"train": 256, "val": 256}, "block": 256, "chunk": 64, "dask": {}}
+    spec = {"splits": {"train": 256, "val": 256}, "block": 256, "chunk": 64}
     out = small_disk / "clean.zarr" / "zarr.json"
     blocks = str(tmp_path / "blocks.json")
     line = complaint("--spec", json.dumps(spec), "--blocks", blocks, "--out", str(out), cwd=tmp_path)

@@ -253,4 +253,5 @@ def test_figure_to_blocks_by_the_tags_in_mlflow(finished):
         for key, value in run.data.tags.items():
             if key.startswith("input.") and not key.endswith(".path"):
                 todo += mlflow.search_runs(numbers, f"tags.output = '{value}'")
+                todo += mlflow.search_runs(numbers, f"tags.`block.{value}` LIKE '%'")
     assert set(seen.values()) == set(all_runs(uri))

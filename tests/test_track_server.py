@@ -1,65 +1,16 @@
 """The same against a real server: live while a stage runs, and whole after the server was lost."""
 
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
-from tracking import STEPS, STUDY, all_runs, artifacts, client, command, points
+from tracking import STEPS, STUDY, Server, all_runs, artifacts, client, command, points, until
 
 from physiglot import fingerprint, track
-
-
-class Server:
-    """A real `mlflow server` on SQLite, to be killed and started again on the same port."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        words = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", str(self.port)]
-        words += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        words += ["--artifacts-destination", f"{self.folder}/server_artifacts"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        )
-        until(self.answers, 60)
-
-    def answers(self) -> bool:
-        try:
-            return urllib.request.urlopen(f"{self.uri}/health", timeout=1).status == 200
-        except OSError:
-            return False
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def until(condition, seconds: float = 20):
-    """The first true value of `condition()`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.3)
-    raise AssertionError(f"not within {seconds} s")
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,12 @@
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -83,11 +87,10 @@ def finished(tmp_path, monkeypatch, empty_store) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, "mlflow.db")
     prints = {"train/0": "block zero", "train/1": "block one"}
-    for name, print_ in prints.items():
-        block = name.split("/")[1]
-        about = {"system": "lorenz", "split": "train", "block": block}
-        path = f"data/lorenz/blocks/{name}.zarr/zarr.json"
-        run_stage("simulate", path, store_writer(print_), about=about, spec={"block": int(block)})
+    for bundle, (name, print_) in enumerate(prints.items()):
+        about = {"system": "lorenz", "split": "train", "bundle": str(bundle)}
+        made = text_writer(json.dumps({f"blocks/{name}.zarr": print_}))
+        run_stage("simulate", f"data/lorenz/bundles/train/{bundle}.json", made, about=about, spec={"blocks": [bundle]})
     spec, blocks = {"blocks": {"train": 2}}, "data/lorenz/blocks.json"
     listed = {f"blocks/{name}.zarr": {"members": 4, "fingerprint": print_} for name, print_ in prints.items()}
     run_stage("collect", blocks, text_writer(json.dumps(listed)), spec=spec, about={"system": "lorenz"})
@@ -149,3 +152,48 @@ def content_of(uri: str) -> dict:
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess:
     line = [sys.executable, "-m", "physiglot.track", *words]
     return subprocess.run(line, capture_output=True, text=True, env={**os.environ, **environment}, timeout=60)
+
+
+class Server:
+    """A real `mlflow server` on SQLite, to be killed and started again on the same port."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        words = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", str(self.port)]
+        words += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+        words += ["--artifacts-destination", f"{self.folder}/server_artifacts"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        )
+        until(self.answers, 60)
+
+    def answers(self) -> bool:
+        try:
+            return urllib.request.urlopen(f"{self.uri}/health", timeout=1).status == 200
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def until(condition, seconds: float = 20):
+    """The first true value of `condition()`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.3)
+    raise AssertionError(f"not within {seconds} s")

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import yaml
 
+from physiglot.track.records import find
+
 HOME = Path(__file__).parents[1]
 PATIENCE = 500  # seconds, on a busy machine
 PARTS = ("Snakefile", "rules", "src", "profiles", "slurm", "envs", "docs/captions", "requirements.lock", ".gitignore")
@@ -114,6 +116,8 @@ class Project:
     def __init__(self, folder: Path):
         self.folder = folder
         self.started: list[subprocess.Popen] = []
+        self.how = ["--cores", "2"]
+        self.variables: dict[str, str] = {}
 
     @classmethod
     def create(cls, folder: Path, config: dict) -> "Project":
@@ -185,7 +189,7 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Snakemake, not waited for."""
-        return self.launch(["snakemake", "--cores", "2", *arguments])
+        return self.launch(["snakemake", *self.how, *arguments], **self.variables)
 
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
         """What Snakemake said. It must succeed, or fail where that is expected."""
@@ -197,7 +201,7 @@ class Project:
     def records(self) -> dict[str, dict]:
         """Stage and wildcards, as in the name of the log (`train/study/0/model`) -> run record."""
         found = {}
-        for path in [*self.folder.glob("data/**/*.run.json"), *self.folder.glob("[rp]*s/**/*.run.json")]:
+        for path in find(self.folder):
             record = json.loads(path.read_text())
             found[record["log"].removeprefix("logs/").removesuffix(".log")] = record
         return found

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from . import store
+from .ranks import ONE, Ranks
 
 Arrays = dict[str, torch.Tensor]
 
@@ -102,22 +103,33 @@ def gather(arrays: Arrays, members: np.ndarray, starts: np.ndarray, window: int,
 class InMemory:
     """All of a split on the device."""
 
-    def __init__(self, lazy: dict[str, Any], training: dict, seed: int, device: Any):
+    def __init__(self, lazy: dict[str, Any], training: dict, seed: int, device: Any, ranks: Ranks = ONE):
         arrays = in_memory(lazy)
         moved = {id(t): t.to(device) for t in arrays.values()}
         self.arrays = {name: moved[id(t)] for name, t in arrays.items()}
         members, times = self.arrays["state"].shape[:2]
         self.sampler = Sampler(members, times, training, seed)
+        batch = self.sampler.batch
+        self.share = ranks.share(batch, min(batch, members * len(self.sampler.starts)) if training["stride"] else batch)
 
     def at(self, step: int) -> Arrays:
-        return gather(self.arrays, *self.sampler.at(step), self.sampler.window)
+        rows, starts = self.sampler.at(step)
+        return gather(self.arrays, rows[self.share], starts[self.share], self.sampler.window)
 
 
-def open_split(dataset: Path, embedded: Path | None, split: str, training: dict, seed: int, device: Any) -> Any:
+def open_split(
+    dataset: Path,
+    embedded: Path | None,
+    split: str,
+    training: dict,
+    seed: int,
+    device: Any,
+    ranks: Ranks = ONE,
+) -> Any:
     """The batches of a split: in memory if it fits `training["in_memory"]` GiB, streamed otherwise."""
     lazy = sources(dataset, embedded, split)
     if gibibytes(lazy) <= training["in_memory"]:
-        return InMemory(lazy, training, seed, device)
+        return InMemory(lazy, training, seed, device, ranks)
     from .stream import Stream
 
-    return Stream(lazy, training, seed, device)
+    return Stream(lazy, training, seed, device, ranks)

@@ -24,11 +24,12 @@ class Tracking(Strict):
 
 
 class Dask(Strict):
-    scheduler: Literal["threads", "distributed"] = Field(
-        "threads", description="threads of one process, or worker processes"
+    scheduler: Literal["threads", "distributed", "slurm"] = Field(
+        "threads", description="threads of one process, worker processes, or workers that are SLURM jobs"
     )
-    workers: int = Field(2, ge=1, description="worker processes of a distributed scheduler")
-    memory: str = Field("2GiB", description="memory limit of one distributed worker")
+    workers: int = Field(2, ge=1, description="workers of distributed and slurm")
+    memory: str = Field("2GiB", description="memory limit of one worker")
+    minutes: int = Field(60, ge=1, description="time limit of a worker that is a SLURM job")
 
 
 class Noise(Strict):
@@ -66,6 +67,7 @@ class System(Strict):
     seed: int = Field(0, ge=0, description="seed of its random streams")
     block: int = Field(256, ge=1, description="members of one immutable block, the unit of work")
     chunk: int = Field(64, ge=1, description="members of one chunk; chunks of a block share one shard")
+    bundle: int = Field(1, ge=1, description="blocks that one job simulates: on a cluster a job should last minutes")
     params: dict[str, Any] = Field({}, description="parameters of the system, see there")
     splits: dict[str, Split] = Field(description="what is simulated; train and val are required")
     imports: dict[str, str] = Field({}, description="split -> folder of HDF5 files that join it, see docs/import.md")
@@ -140,6 +142,9 @@ class Study(Strict):
     published: dict[str, float] = Field({}, description="metric -> value in the publication")
     source: str = Field("", description="where the published values stand")
     threads: int = Field(1, ge=1, description="cores of its training and prediction")
+    gpu: bool = Field(False, description="on SLURM: train and predict on GPUs, one for each rank of the training")
+    ranks: int = Field(1, ge=1, description="processes that share its training; they must divide training.batch")
+    nodes: int = Field(1, ge=1, description="on SLURM: machines over which the ranks are spread evenly")
 
     @field_validator("seeds")
     @classmethod

@@ -133,7 +133,7 @@ def _spread(shards: list[Shard], like: tuple, spec: dict, threads: int) -> np.nd
     if not spec.get("noise") or spec["noise"]["mode"] != "std":
         return None
     tasks = [dask.delayed(_moments)(shard, like) for shard in shards]
-    return moments.std(reduce(moments.merge, graph.compute(tasks, spec["dask"], threads)))
+    return moments.std(reduce(moments.merge, graph.compute(tasks, threads)))
 
 
 def _part(
@@ -187,7 +187,7 @@ def dataset(*, spec: dict, blocks: Path, out: Path, threads: int = 1) -> None:
             digests |= _allocate(target, first[split], split, members, spec)
         every = [shard for parts in shards.values() for shard in parts]
         tasks = [dask.delayed(_part)(shard, like[shard.split], target, spec, spread) for shard in every]
-        results = graph.compute(tasks, spec["dask"], threads)
+        results = graph.compute(tasks, threads)
         for _, hashes in results:
             digests |= hashes
         total = reduce(moments.merge, (m for s, (m, _) in zip(every, results, strict=True) if s.split == "train"))

@@ -34,9 +34,12 @@ PALETTE = (
     "#e69f00",
     "#8a8a8a",
     "#333333",
+    "#7a1f3d",
+    "#2f5d1a",
+    "#b79be0",
 )
 """M. Okabe, K. Ito (2008), distinct for all common colour vision; yellow and black made way for darker brown,
-violet and grey."""
+violet and grey, and wine, moss and lilac were added for tables of many rows."""
 LINES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.2, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 EXACT: dict[str, Any] = {"color": TRUTH, "linewidth": 1.0, "linestyle": "--"}

@@ -49,7 +49,7 @@ def embed(*, spec: dict, dataset: Path, weights: Path, out: Path, threads: int =
             for start in range(0, shape[0], spec["block"]):
                 tasks.append(dask.delayed(_part)(source, target, split, start, spec["block"], spec, shared))
         digests: dict[str, str] = {}
-        for hashes in graph.compute(tasks, spec["dask"], threads):
+        for hashes in graph.compute(tasks, threads):
             digests |= hashes
         store.finish(target, digests, spec["splits"], embedding=fingerprint.of(weights))
     print(f"{len(tasks)} parts, {embedding.channels} channels")

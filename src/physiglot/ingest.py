@@ -93,10 +93,9 @@ def ingest(*, spec: dict, file: Path, out: Path) -> None:
                 part = [_series(file, source, key, spec["fields"]) for key in keys[start : start + spec["block"]]]
                 digests.update([store.fill(target, "", "state", start, np.stack(part))])
                 print(f"{start + len(part)} of {len(keys)} series", flush=True)
-            store.finish(target, digests, [""])
             with open(file, "rb") as raw:
                 sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
-            store.note(target, source={"file": file.name, "sha256": sha256})
+            store.finish(target, digests, [""], notes={"source": {"file": file.name, "sha256": sha256}})
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ user can mend into one sentence and a non-zero exit.
 """
 
 import argparse
+import contextlib
 import errno
 import inspect
 import json
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from . import files, fingerprint, processes
+from .ranks import Ranks
 
 INTERRUPTED = 75
 STUDIES = Path(".physiglot/studies.json")
@@ -188,7 +190,21 @@ def _follow(uri: str, path: Path) -> None:
         "--pid",
         str(os.getpid()),
     ]
-    subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    quiet = subprocess.DEVNULL  # SLURM waits for whoever holds the output of a job
+    subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+
+
+def _assist(function: Callable, given: dict[str, Any], rank: int) -> int:
+    """Run a stage as a rank that is not the first: it says nothing but its errors, and leaves the outcome to rank 0."""
+    try:
+        with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+            function(**given)
+    except Interrupted:
+        pass
+    except Exception as error:
+        _report(error, {"stage": f"{function.__name__}: rank {rank}"})
+        return 1
+    return 0
 
 
 def run(function: Callable) -> None:
@@ -197,14 +213,21 @@ def run(function: Callable) -> None:
     given = {n: getattr(options, n) for n in inspect.signature(function).parameters}
     stage, path = function.__name__, record_path(given["out"])
     try:
-        processes.stop_predecessor(_previous(path))
+        rank = Ranks.of_environment().rank
+        if not rank:
+            processes.stop_predecessor(_previous(path))
         record = _begin(stage, given, options)
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"error: {stage}: {sentence(error) or error}")
+    if not rank:
+        processes.restore(given["out"])
     old = _same(record, path)
     if _finished(old, given["out"]):
-        print(f"{stage}: {given['out']} is finished and up to date", flush=True)
+        if not rank:
+            print(f"{stage}: {given['out']} is finished and up to date", flush=True)
         return
+    if rank:
+        sys.exit(_assist(function, given, rank))
     if old and old["status"] in ("RUNNING", "INTERRUPTED"):
         record["id"] = old["id"]
     _write(path, record)
@@ -222,4 +245,6 @@ def run(function: Callable) -> None:
         _report(error, record)
     finally:
         _end(record, path, status)
+    if status == "INTERRUPTED" and processes.requeue():
+        time.sleep(60)  # until SLURM ends this run of the job
     sys.exit(code)

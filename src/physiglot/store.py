@@ -162,19 +162,17 @@ def _described(store: Path) -> dict[str, dict]:
     return found
 
 
-def finish(store: Path, digests: dict[str, str], names: list[str], **attrs: Any) -> str:
-    """Write the root attributes: the groups, `attrs`, and the fingerprint of the contents, which is returned."""
+def finish(store: Path, digests: dict[str, str], names: list[str], notes: dict | None = None, **attrs: Any) -> str:
+    """Write the root attributes: the groups, `attrs`, and the fingerprint of the contents, which is returned.
+
+    The fingerprint does not count `notes`: where the contents came from.
+    """
     value = fingerprint.digest(*map(fingerprint.canonical, (digests, _described(store), attrs)))
     arrays = sorted({place.rpartition("/")[0] for place in digests})
     files = {array: _files(Path(store), array) for array in arrays}
     root = _zarr().open_group(Path(store), mode="r+", zarr_format=3)
-    root.attrs.update({"groups": names, "fingerprint": value, "files": files, **attrs})
+    root.attrs.update({"groups": names, "fingerprint": value, "files": files, **attrs, **(notes or {})})
     return value
-
-
-def note(store: Path, **attrs: Any) -> None:
-    """Add root attributes to a finished store that its fingerprint does not count: where the contents came from."""
-    _zarr().open_group(Path(store), mode="r+", zarr_format=3).attrs.update(attrs)
 
 
 @contextmanager
@@ -207,8 +205,8 @@ def write_coordinates(store: Path, group: str, coords: dict) -> dict[str, str]:
     return digests
 
 
-def save(store: Path, datasets: dict[str, Any], chunk: int = 64, **attrs: Any) -> str:
-    """Write in-memory xarray datasets, group by group, as one shard each. Returns the fingerprint."""
+def save(store: Path, datasets: dict[str, Any], chunk: int = 64, notes: dict | None = None, **attrs: Any) -> str:
+    """Write in-memory xarray datasets, group by group, as one shard each. Returns the fingerprint; see `finish`."""
     digests: dict[str, str] = {}
     with new(store) as temporary:
         for group, dataset in datasets.items():
@@ -227,4 +225,4 @@ def save(store: Path, datasets: dict[str, Any], chunk: int = 64, **attrs: Any) -
                 allocate(temporary, group, {str(name): spec}, extra)
                 digests.update([fill(temporary, group, str(name), 0, variable.values)])
             digests |= write_coordinates(temporary, group, coordinates(dataset))
-        return finish(temporary, digests, list(datasets), **attrs)
+        return finish(temporary, digests, list(datasets), notes, **attrs)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .batches import Arrays, Sampler, gather, shards, unique
+from .ranks import ONE, Ranks
 
 Ranges = list[tuple[int, int]]
 
@@ -66,9 +67,10 @@ def plan(lazy: dict[str, Any], ranges: Ranges, sampler: Sampler, gibibytes: floa
 class Stream:
     """Windows of a split of any size, drawn from a pool of `training["in_memory"]` GiB."""
 
-    def __init__(self, lazy: dict[str, Any], training: dict, seed: int, device: Any):
+    def __init__(self, lazy: dict[str, Any], training: dict, seed: int, device: Any, ranks: Ranks = ONE):
         first = next(iter(lazy.values()))
         self.sampler = Sampler(first.shape[0], first.shape[1], training, seed)
+        self.share = ranks.share(self.sampler.batch, self.sampler.batch)
         self.device, self.shards = device, shards(first)
         self.group, slots = plan(lazy, self.shards, self.sampler, training["in_memory"])
         rows = self.group * (self.shards[0][1] - self.shards[0][0])
@@ -113,7 +115,7 @@ class Stream:
         return (np.arange(age, windows, self.size) * factor + rng.integers(windows)) % windows
 
     def at(self, step: int) -> Arrays:
-        """The batch of a step."""
+        """The batch of a step, or a rank's share of it."""
         generation, place = divmod(step, self.turn)
         if generation != self._generation:
             self._enter(generation)
@@ -123,5 +125,6 @@ class Stream:
         else:
             rng = self.sampler.random(0, step)
             chosen = rng.choice(self._order, batch) + rng.integers(starts, size=batch)
+        chosen = chosen[self.share]
         rows, begin = chosen // starts, self.sampler.starts[chosen % starts]
         return gather(self.pool.arrays, rows, begin, self.sampler.window, self.device)

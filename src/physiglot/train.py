@@ -1,7 +1,8 @@
 """Train an embedding or a model: one loop for all.
 
 The randomness of a step is seeded by the seed and the step, so a resumed training is the uninterrupted one:
-on a CPU the weights are equal bit by bit.
+on a CPU the weights are equal bit by bit. Several ranks share the windows of each batch (see `ranks`); rank 0 alone
+fits, validates and writes.
 """
 
 import math
@@ -13,9 +14,11 @@ from typing import Any
 
 import torch
 
-from . import batches, checkpoint, fingerprint, models, stage, store
+from . import batches, checkpoint, fingerprint, models, processes, stage, store
+from .ranks import ONE, Ranks, alone
 
 VALIDATION = 256
+MARGIN = 120  # seconds before the time limit of a SLURM job at which its training saves and is requeued
 SAVE_EVERY = float(os.environ.get("PHYSIGLOT_SAVE_EVERY", 60))
 
 
@@ -55,14 +58,15 @@ class Weights:
         return kind([self.live], lr=training["lr"], weight_decay=training["weight_decay"], fused=True)
 
     @torch.no_grad()
-    def gather(self, largest: float | None) -> None:
-        """Move the gradients of the parameters into that of the vector, its norm at most `largest`."""
+    def gather(self, largest: float | None, ranks: Ranks) -> None:
+        """Move the mean gradients of the ranks' parameters into that of the vector, its norm at most `largest`."""
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parts]
         joined = self.live.grad
         assert joined is not None
         torch.cat([g.flatten() for g in gradients], out=joined)
         for p in self.parts:
             p.grad = None
+        ranks.mean_(joined)
         if largest:
             joined.mul_((largest / (joined.norm() + 1e-6)).clamp(max=1.0))
 
@@ -81,15 +85,21 @@ class Weights:
 
 
 class Stop:
-    """Set by SIGTERM or SIGUSR1: save and leave at the next step."""
+    """Why to save and leave at the next step: SIGTERM, SIGUSR1, or the end of the SLURM job is near; 0 if not."""
 
     def __init__(self) -> None:
-        self.signal = 0
+        self._signal = 0
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._set)
+        left = processes.time_left()
+        self.end = math.inf if left is None else time.monotonic() + left - min(MARGIN, 0.25 * left)
 
     def _set(self, number: int, frame: Any) -> None:
-        self.signal = number
+        self._signal = number
+
+    @property
+    def signal(self) -> int:
+        return self._signal or (signal.SIGUSR1 if time.monotonic() > self.end else 0)
 
 
 def steps_of(training: dict, per_epoch: int) -> int:
@@ -105,11 +115,20 @@ def _seed(seed: int, step: int) -> None:
 
 
 class Loop:
-    """The state of a training and its steps."""
+    """The state of a training and its steps; `val` is that of rank 0."""
 
-    def __init__(self, model: Any, data: Any, val: Any, training: dict, seed: int, snapshots: checkpoint.Snapshots):
+    def __init__(
+        self,
+        model: Any,
+        data: Any,
+        val: Any,
+        training: dict,
+        seed: int,
+        snapshots: checkpoint.Snapshots,
+        ranks: Ranks = ONE,
+    ):
         self.model, self.data, self.val, self.training, self.seed = model, data, val, training, seed
-        self.snapshots, self.per_epoch = snapshots, data.sampler.per_epoch
+        self.snapshots, self.per_epoch, self.ranks = snapshots, data.sampler.per_epoch, ranks
         self.steps = steps_of(training, self.per_epoch)
         self.weights = Weights(model, training["ema"])
         self.optimizer = self.weights.optimizer(training)
@@ -123,17 +142,19 @@ class Loop:
         self.step, self.best = state["step"], state["best"]
 
     def save(self) -> None:
+        if self.ranks.rank:
+            return
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "mean": self.weights.mean}
         self.snapshots.save({**state, "step": self.step, "best": self.best})
 
     def advance(self) -> dict[str, torch.Tensor]:
-        """One optimiser step; returns the losses."""
+        """One optimiser step; returns the losses of this rank."""
         _seed(self.seed, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.training, self.step, self.steps, self.per_epoch)
         losses = self.model.loss(self.data.at(self.step), self.step / self.steps)
         losses["loss"].backward()
-        self.weights.gather(self.training["clip"])
+        self.weights.gather(self.training["clip"], self.ranks)
         self.optimizer.step()
         self.weights.update(self.step)
         self.step += 1
@@ -145,7 +166,8 @@ class Loop:
         _seed(self.seed, 0)
         self.weights.swap()
         self.model.eval()
-        losses = _values(self.model.loss(self.val.at(0), 1.0))
+        with alone():
+            losses = _values(self.model.loss(self.val.at(0), 1.0))
         if losses["loss"] < self.best["loss"]:
             self.best = {"loss": losses["loss"], "weights": self.weights.live.detach().clone()}
         self.model.train()
@@ -164,30 +186,36 @@ class Loop:
                     f"{name} is not finite after the training: lower training.lr, or mend the data"
                 )
 
-    def run(self, curves: checkpoint.Curves, stop: Stop) -> None:
+    def run(self, curves: checkpoint.Curves | None, stop: Stop) -> None:
         every, first = max(1, self.steps // 100), self.step
         began = saved = time.monotonic()
-        if self.step == 0 and self.steps:
+        if curves and self.step == 0 and self.steps:
             curves.log(0, self.validate())
         while self.step < self.steps:
             losses = self.advance()
             if self.step % every == 0 or self.step == self.steps:
                 self._log(curves, _values(losses), began, first, every)
-            if stop.signal:
+            if number := self.ranks.largest(stop.signal):
                 self.save()
-                raise stage.Interrupted(
-                    f"signal {stop.signal} at step {self.step} of {self.steps}; run again to continue"
-                )
+                self.ranks.close()
+                raise stage.Interrupted(f"signal {number} at step {self.step} of {self.steps}; run again to continue")
             if time.monotonic() - saved > SAVE_EVERY:
                 self.save()
                 saved = time.monotonic()
 
-    def _log(self, curves: checkpoint.Curves, values: dict[str, float], began: float, first: int, every: int) -> None:
+    def _log(
+        self, curves: checkpoint.Curves | None, values: dict[str, float], began: float, first: int, every: int
+    ) -> None:
+        joined = torch.tensor(list(values.values()), dtype=torch.float64)
+        self.ranks.mean_(joined)
+        values = dict(zip(values, joined.tolist(), strict=True))
         if not all(math.isfinite(v) for v in values.values()):
             raise FloatingPointError(
                 f"the loss is not finite at step {self.step} of {self.steps} ({values}): "
                 "lower training.lr or training.clip"
             )
+        if curves is None:
+            return
         if self.step % (10 * every) == 0 or self.step == self.steps:
             values |= self.validate()
         speed = (self.step - first) / (time.monotonic() - began)
@@ -215,6 +243,19 @@ def _embedding(weights: Path | None, embedded: Path | None) -> Any:
     return models.load(weights).requires_grad_(False)
 
 
+def _begin(
+    model: Any, snapshots: checkpoint.Snapshots, warm_start: bool, dataset: Path, embedded: Path | None
+) -> dict[str, Any] | None:
+    """The state of an interrupted training; without one, the model is fitted or gets the weights of a warm start."""
+    state, warm = snapshots.resume(), snapshots.warm() if warm_start else None
+    if state is None and warm is None:
+        fit(model, dataset, embedded)
+    elif state is None:
+        print("warm start from the previous weights", flush=True)
+        model.load_state_dict(warm)
+    return state
+
+
 def train(
     *,
     spec: dict,
@@ -230,9 +271,9 @@ def train(
     `weights` and `embedded` are those of a frozen embedding, if the study has one. Interrupted by SIGTERM or
     SIGUSR1 it saves its state, and goes on from there when it is run again.
     """
-    stop = Stop()
+    stop, ranks = Stop(), Ranks.of_environment()
     torch.set_num_threads(threads)
-    part, seed, device = spec["part"], spec["seed"], "cuda" if torch.cuda.is_available() else "cpu"
+    part, seed, device = spec["part"], spec["seed"], ranks.start()
     inputs = [p for p in (dataset, weights, embedded) if p]
     lineage = fingerprint.digest(code, fingerprint.canonical(spec))
     key = fingerprint.digest(lineage, *(fingerprint.of(p) for p in inputs))
@@ -243,27 +284,28 @@ def train(
     embedding = _embedding(weights, embedded_store)
     model = models.build(part, mean, std, embedding)
     snapshots = checkpoint.Snapshots(out.parent / "ckpt", key, lineage)
-    state, warm = snapshots.resume(), snapshots.warm() if part["training"]["warm_start"] else None
-    if state is None and warm is None:
-        fit(model, data_store, embedded_store)
-    elif state is None:
-        print("warm start from the previous weights", flush=True)
-        model.load_state_dict(warm)
+    first = ranks.rank == 0
+    warm_start = part["training"]["warm_start"]
+    state = ranks.same(_begin(model, snapshots, warm_start, data_store, embedded_store) if first else None)
+    model.load_state_dict(ranks.same(model.state_dict()))
     model.to(device).train()
-    data = batches.open_split(data_store, embedded_store, "train", part["training"], seed, device)
+    data = batches.open_split(data_store, embedded_store, "train", part["training"], seed, device, ranks)
     windows = {**part["training"], "stride": None, "batch": VALIDATION}
-    val = batches.open_split(data_store, embedded_store, "val", windows, seed + 1, device)
-    loop = Loop(model, data, val, part["training"], seed, snapshots)
+    val = batches.open_split(data_store, embedded_store, "val", windows, seed + 1, device) if first else None
+    loop = Loop(model, data, val, part["training"], seed, snapshots, ranks)
     if state:
         loop.load(state)
         print(f"resumed at step {loop.step}", flush=True)
     parameters = loop.weights.live.numel()
+    where = device if ranks.size == 1 else f"{ranks.size} ranks ({device}, …)"
     print(
-        f"{part['module']}: {parameters} parameters, {loop.steps} steps on {device}, {threads} threads",
+        f"{part['module']}: {parameters} parameters, {loop.steps} steps on {where}, {threads} threads",
         flush=True,
     )
-    curves = checkpoint.Curves(out.with_suffix(".metrics.jsonl"), loop.step)
-    loop.run(curves, stop)
+    loop.run(checkpoint.Curves(out.with_suffix(".metrics.jsonl"), loop.step) if first else None, stop)
+    ranks.close()
+    if not first:
+        return
     loop.finish()
     models.save(out, model.cpu())
     snapshots.finish(model.state_dict())

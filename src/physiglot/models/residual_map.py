@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..curriculum import Curriculum
+from ..ranks import normal
 from ..strict import Strict
 from .polynomial import exponents, monomials
 
@@ -58,7 +59,7 @@ class Model(nn.Module):
         states, state = [], start
         for _ in range(steps):
             if noise:
-                state = state + noise * self.std * torch.randn_like(state)
+                state = state + noise * self.std * normal(state)
             state = self.step(state)
             states.append(state)
         return torch.stack(states, dim=-2)

@@ -38,12 +38,16 @@ class Ancestry:
         self.records = [Record.load(path, self.root) for path in find(root)]
         self.by_print: dict[str, dict[str, Record]] = {}
         for record in self.records:
-            if "fingerprint" in record.data:
-                self.by_print.setdefault(record.data["fingerprint"], {})[record.output] = record
+            for path, value in self._outputs(record).items():
+                self.by_print.setdefault(value, {})[path] = record
+
+    @staticmethod
+    def _outputs(record: Record) -> dict[str, str]:
+        return {record.output: record.data.get("fingerprint", ""), **record.blocks()}
 
     def owner(self, path: Path) -> Record | None:
         """The record of the run that wrote `path`, itself or among its figures."""
-        exact = [r for r in self.records if Path(r.output) == path]
+        exact = [r for r in self.records if str(path) in self._outputs(r)]
         return next(iter(exact or [r for r in self.records if path in r.made()]), None)
 
     def link(self, path: str, value: str) -> Link:
@@ -70,7 +74,7 @@ class Ancestry:
             raise ValueError(f"{path}: no run record names this output")
         now = _now(self.root / path)
         link = Link(str(path), now)
-        if Path(record.output) == path and record.data.get("fingerprint") != now:
+        if self._outputs(record).get(str(path), now) != now:
             link.note = f"its run record ({record.status}) has another fingerprint"
         self._fill(link, record)
         return link

@@ -9,7 +9,7 @@ from .. import fingerprint
 from .records import Record
 
 MOST_INPUTS = 50
-ABOUT = ("paper", "study", "seed", "part", "system", "dataset", "split", "block", "file", "variant", "label")
+ABOUT = ("paper", "study", "seed", "part", "system", "dataset", "split", "bundle", "file", "variant", "label")
 
 
 def name_of(key: str) -> str:
@@ -28,7 +28,8 @@ def flat(spec: Any, prefix: str = "") -> dict[str, str]:
 
 
 def tags_of(record: Record) -> dict[str, str]:
-    """What a run is searched by; `input.<n>` and `output` are fingerprints, and link the runs."""
+    """What a run is searched by. `input.<n>` and `output` are fingerprints, and link the runs; a simulation, which
+    makes many blocks, has a tag `block.<fingerprint>` for each."""
     data = record.data
     tags = {"physiglot.id": record.id, "stage": record.stage, "status": record.status, "start": record.start}
     tags |= {key: record.about.get(key, "") for key in ABOUT}
@@ -36,6 +37,7 @@ def tags_of(record: Record) -> dict[str, str]:
     tags |= {"spec": fingerprint.digest(fingerprint.canonical(data.get("spec", {})))}
     tags |= {"output": data.get("fingerprint", ""), "output.path": record.output}
     tags |= {"mlflow.source.name": f"physiglot.{record.stage}"}
+    tags |= {f"block.{value}": path for path, value in list(record.blocks().items())[:MOST_INPUTS]}
     inputs = record.inputs()
     for n, (path, value) in enumerate(inputs.items() if len(inputs) <= MOST_INPUTS else ()):
         tags |= {f"input.{n}": value, f"input.{n}.path": path}

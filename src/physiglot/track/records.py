@@ -114,7 +114,7 @@ class Record:
     def name(self) -> str:
         """`train model ours/0`, `simulate lorenz/train/3`, `table koopman`."""
         about = self.about
-        keys = ("study", "seed") if "study" in about else ("system", "split", "block", "file", "dataset")
+        keys = ("study", "seed") if "study" in about else ("system", "split", "bundle", "file", "dataset")
         named = [str(about[k]) for k in keys if k in about] or [str(about.get("paper", self.output))]
         return " ".join([self.stage, *([str(about["part"])] if "part" in about else []), "/".join(named)])
 
@@ -123,15 +123,22 @@ class Record:
         log = self.data.get("log") or self.about.get("log")
         return Path(log) if log and (self.root / log).is_file() else None
 
+    def _listed(self, folder: Path) -> dict[str, Any]:
+        """The blocks that the output lists, as paths -> what it says of them; none if it was written anew since."""
+        listed = _bytes(self.root / self.output)
+        if fingerprint.digest(listed) != self.data.get("fingerprint"):
+            return {}
+        return {str(folder / name / "zarr.json"): value for name, value in json.loads(listed).items()}
+
     def inputs(self) -> dict[str, str]:
         """Path -> fingerprint of what went in; those of `collect` stand in its output."""
         if self.stage != "collect":
             return self.data.get("inputs", {})
-        listed = _bytes(self.root / self.output)
-        if fingerprint.digest(listed) != self.data.get("fingerprint"):
-            return {}
-        blocks = json.loads(listed).items()
-        return {str(Path(self.output).parent / name / "zarr.json"): block["fingerprint"] for name, block in blocks}
+        return {path: block["fingerprint"] for path, block in self._listed(Path(self.output).parent).items()}
+
+    def blocks(self) -> dict[str, str]:
+        """Path -> fingerprint of the blocks that a `simulate` made."""
+        return self._listed(Path(self.output).parents[2]) if self.stage == "simulate" else {}
 
     def points(self) -> list[Point]:
         """The training curves and, once it is over, the flat metrics and the cost of the job."""
