@@ -6,7 +6,7 @@ PAPER  ?=
 BIN    := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup demo test lint bench docs report mlflow clean
+.PHONY: help setup demo test test-slurm lint bench docs report mlflow clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | column -t -s "$$(printf '\t')"
 
@@ -25,7 +25,10 @@ demo: setup ## every study at demo scale, then the report (PAPER=koopman for one
 	@echo "Open report.html; the tables are papers/*/table.md."
 
 test: setup ## the tests
-	python -m pytest
+	python -m pytest -m "not slurm"
+
+test-slurm: setup ## the tests on a real SLURM cluster of this machine (needs root and Debian's slurm-wlm)
+	python -m pytest -m slurm
 
 lint: setup ## style, types, workflow
 	ruff check src tests benchmarks docs

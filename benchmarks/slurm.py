@@ -1,7 +1,7 @@
 """Many short jobs on SLURM: blocks of a trivial system through `snakemake --profile slurm` and a real cluster.
 
 The cluster is that of the tests: controller, nodes and accounting on this machine (apt-get install slurm-wlm munge
-slurmdbd mariadb-server, as root). One node is drained, so that eight jobs run at a time.
+slurmdbd mariadb-server, as root). Two nodes are drained, so that eight jobs run at a time.
 
 - `blocks`: 2,000 blocks in bundles of 100, from nothing to the list of all blocks.
 - `task`: what one more task of a job array costs, by the wall times of arrays of two lengths, one block a task.
@@ -58,6 +58,7 @@ def main() -> None:
     if reason := missing():
         sys.exit(f"This benchmark needs a SLURM of its own: {reason}")
     with tempfile.TemporaryDirectory(prefix="slurm") as name, Cluster(Path(name) / "cluster") as cluster:
+        cluster.drain("n2")
         cluster.drain("n3")
         folder = Path(name)
         made = project(folder / "blocks", BLOCKS, BUNDLE)

@@ -13,9 +13,12 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 from physiglot import config as schema
 from physiglot import files, fingerprint, imports, processes
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 try:
-    CONFIG = schema.validate(schema.expand(config, Path(workflow.basedir)))
+    # A job of SLURM reads what the main process has checked.
+    check = schema.validate if workflow.is_main_process else schema.Config.model_validate
+    CONFIG = check(schema.expand(config, Path(workflow.basedir)))
 except schema.ConfigError as error:
     raise WorkflowError(str(error))
 
@@ -99,6 +102,13 @@ def forget_lost_blocks():
 
 if workflow.is_main_process:
     forget_lost_blocks()
+
+MOST = max(len(bundles) for system in CONFIG.systems for bundles in bundles_of(system).values())
+if (workflow.resource_settings.nodes or MOST) < MOST:
+    logger.warning(
+        f"--jobs {workflow.resource_settings.nodes}: fewer than the {MOST} bundles of a system. As a job array (see "
+        "slurm-array-jobs in the profile) they would wait for each other for ever: allow more jobs, or raise `bundle`."
+    )
 
 
 def imported_files(w):
@@ -225,10 +235,22 @@ def train_spec(w):
     return fingerprint.canonical({"part": chosen, "seed": int(w.seed)})
 
 
+CODES = {}
+
+
 @cache
 def CODE(*entries):
-    """The code of these entries as it stands when the workflow starts: an edit while it runs counts for the next run."""
-    return fingerprint.code(*entries)
+    """The code of these entries as it stands when the workflow starts: an edit while it runs counts for the next run.
+
+    The main process writes down what it finds: to find it again would be a third of what each job of SLURM costs.
+    """
+    path, key = Path(".physiglot/code.json"), " ".join(entries)
+    if not workflow.is_main_process:
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        return known.get(key) or fingerprint.code(*entries)
+    CODES[key] = fingerprint.code(*entries)
+    files.write(path, json.dumps(CODES))
+    return CODES[key]
 
 
 def parts_code(*parts):

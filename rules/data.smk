@@ -24,7 +24,7 @@ rule ingest:
         "../envs/physiglot.yaml"
     params:
         spec=ingest_spec,
-        code=CODE("ingest"),
+        code=lambda w: CODE("ingest"),
         about=about,
     shell:
         command("ingest", file="{input:q}", out="{output}")
@@ -42,7 +42,7 @@ checkpoint collect:
         "../envs/physiglot.yaml"
     params:
         spec=collect_spec,
-        code=CODE("collect"),
+        code=lambda w: CODE("collect"),
         about=about,
     shell:
         command("collect", out="{output}")
@@ -59,7 +59,7 @@ checkpoint dataset:
         "../envs/physiglot.yaml"
     params:
         spec=dataset_spec,
-        code=CODE("dataset"),
+        code=lambda w: CODE("dataset"),
         about=about,
     shell:
         command("dataset", blocks="{input}", out="{output}", threads="{threads}")

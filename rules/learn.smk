@@ -15,6 +15,7 @@ rule train:
         gpu=lambda w: study(w).ranks * study(w).gpu,
         nodes=lambda w: study(w).nodes,
         tasks=lambda w: study(w).ranks,
+        tasks_per_gpu=1,
         mpi=lambda w: "srun" if study(w).ranks > 1 else None,
         slurm_partition=partition,
     params:

@@ -220,7 +220,7 @@ def test_where_a_file_came_from_does_not_reach_the_dataset(imported):
     first = make(path, "before", splits={"train": 80, "val": 10, "real": 0})
     root = imported / "imported/real/x.zarr/zarr.json"
     content = json.loads(root.read_text())
-    content["attributes"]["source"] = {"file": "other.h5"}
+    content["attributes"]["notes"]["source"] = {"file": "other.h5"}
     root.write_text(json.dumps(content))
     second = make(path, "after", splits={"train": 80, "val": 10, "real": 0})
     assert (first / "zarr.json").read_bytes() == (second / "zarr.json").read_bytes()

@@ -26,6 +26,12 @@ WRONG = [
     ("models.faithful.embedding.training.windw", 2, "embedding.training.windw: unknown key; did you mean window?"),
     ("studies.lorenz_cubic.seed", 1, "studies.lorenz_cubic.seed: unknown key; did you mean seeds?"),
     # wrong types
+    (
+        "studies.lorenz_cubic.ranks",
+        3,
+        "studies.lorenz_cubic.ranks: 3: allowed: divisors of models.cubic.training.batch",
+    ),
+    ("studies.lorenz_cubic.nodes", 2, "studies.lorenz_cubic.ranks: 1: allowed: multiples of its nodes, 2"),
     ("systems.lorenz.block", "four", "systems.lorenz.block: 'four': input should be a valid integer"),
     ("systems.lorenz.params.steps", 2.5, "steps: 2.5: input should be a valid integer"),
     ("systems.lorenz.params.dt", "1e-3", "dt: '1e-3': input should be a valid number (YAML reads 1e-3 as text: write"),

@@ -260,6 +260,7 @@ def _check_studies(config: Config) -> None:
                     f"configuration error: tasks.{study.task}.params.rollouts.{rollout}.members: {members}: "
                     f"split {split} of {study.system} has {system.splits[split].members} members"
                 )
+        _check_ranks(key, study, config.models[study.model])
         if study.weights is not None:
             _named(f"{key}.weights", study.weights, config.studies)
             _check_weights(key, config, study)
@@ -268,6 +269,19 @@ def _check_studies(config: Config) -> None:
                     f"configuration error: {key}.seeds: {study.seeds}: must equal those of {study.weights}, "
                     "whose weights it uses"
                 )
+
+
+def _check_ranks(key: str, study: Study, model: Model) -> None:
+    if study.ranks % study.nodes:
+        raise ConfigError(
+            f"configuration error: {key}.ranks: {study.ranks}: allowed: multiples of its nodes, {study.nodes}"
+        )
+    for place, part in {"": model, "embedding.": model.embedding}.items():
+        if part and part.training.batch % study.ranks:
+            where = f"models.{study.model}.{place}training.batch"
+            raise ConfigError(
+                f"configuration error: {key}.ranks: {study.ranks}: allowed: divisors of {where}, {part.training.batch}"
+            )
 
 
 def _check_names(config: Config) -> None:

@@ -163,7 +163,7 @@ def _allocate(target: Path, first: Any, split: str, members: int, options: dict)
         "attrs": state.attrs,
     }
     spec |= {"chunk": options["chunk"], "shard": options["block"]}
-    attrs = {k: v for k, v in first.attrs.items() if k not in ("fingerprint", "groups", "source")}
+    attrs = {k: v for k, v in first.attrs.items() if k != "fingerprint"}
     store.allocate(target, split, {name: spec for name in names}, attrs)
     return store.write_coordinates(target, split, store.coordinates(first))
 
@@ -171,7 +171,7 @@ def _allocate(target: Path, first: Any, split: str, members: int, options: dict)
 def dataset(*, spec: dict, blocks: Path, out: Path, threads: int = 1) -> None:
     """Gather the blocks listed in `blocks` into one store with a group per split.
 
-    `spec`: `splits` (name -> simulated members), `block`, `chunk`, `noise`, `smooth` and the Dask settings `dask`.
+    `spec`: `splits` (name -> simulated members), `block`, `chunk`, `noise` and `smooth`.
     The attributes `mean` and `std` (field) are those of the observed training split.
     """
     import dask

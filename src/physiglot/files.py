@@ -4,10 +4,13 @@ import glob
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+WEEK = 7 * 86400
 
 
 def _remove(path: Path) -> None:
@@ -28,11 +31,13 @@ def _alive(pid: str) -> bool:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed processes of this host left beside `path`."""
+    """Remove what killed processes left beside `path`: those of this host, and of others what is a week old."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         host, pid = left.name[len(path.name) + 2 :].rsplit(".", 3)[0:2]
-        if host == socket.gethostname().replace(".", "-") and not _alive(pid):
-            _remove(left)
+        here = host == socket.gethostname().replace(".", "-")
+        with suppress(FileNotFoundError):
+            if not _alive(pid) if here else time.time() - left.stat().st_mtime > WEEK:
+                _remove(left)
 
 
 def _beside(path: Path) -> Path:

@@ -54,7 +54,7 @@ def _slurm(settings: dict) -> Any:
         job_script_prologue=[f"cd {Path.cwd()}", *threads],
         job_extra_directives=["--no-requeue"],
         log_directory="logs/dask",
-        local_directory=os.environ.get("TMPDIR", "/tmp"),
+        local_directory="${TMPDIR:-/tmp}",
         scheduler_options={"dashboard_address": None},
     )
     cluster.adapt(minimum=settings["workers"], maximum=settings["workers"])

@@ -82,8 +82,8 @@ def _allocate(target: Path, members: int, spec: dict) -> dict[str, str]:
 def ingest(*, spec: dict, file: Path, out: Path) -> None:
     """Write the series of an HDF5 file as `state` (member, time, field), a shard at a time.
 
-    `spec`: `module`, `fields`, `units`, `dt` and `steps` of the system, `block` and `chunk`. The attribute
-    `source` tells the file; the fingerprint does not count it, so the same series in another file are the same.
+    `spec`: `module`, `fields`, `units`, `dt` and `steps` of the system, `block` and `chunk`. The note `source`
+    tells the file; no fingerprint counts it, so the same series in another file are the same.
     """
     with _opened(file) as source:
         keys = _keys(file, source, spec)

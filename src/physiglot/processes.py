@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from datetime import datetime
@@ -18,6 +19,7 @@ from pathlib import Path
 
 MARKS = Path(".physiglot/running")
 LOCKS = Path(".snakemake/locks")
+BEAT = 30  # seconds between two touches of a mark
 PATIENCE = 300  # seconds for SLURM to end cancelled jobs: a training saves its state first
 
 
@@ -33,21 +35,31 @@ def started(pid: int) -> int | None:
 
 
 def _lives(mark: Path) -> bool:
-    """Whether the process of a mark lives, or may live: of another host nobody can tell."""
+    """Whether the process of a mark lives; one of another host does if it has touched its mark of late."""
     host, pid, start = mark.name.rsplit("-", 2)
     if host != socket.gethostname():
-        return True
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - mark.stat().st_mtime < 10 * BEAT
+        return False
     found = started(int(pid))
     return found is not None and abs(found - int(start)) <= 2
 
 
 def mark() -> Path:
-    """Leave a mark of this process, for as long as it lives."""
+    """Leave a mark of this process and touch it now and then, for as long as it lives."""
     path = MARKS / f"{socket.gethostname()}-{os.getpid()}-{started(os.getpid())}"
     MARKS.mkdir(parents=True, exist_ok=True)
     path.touch()
     atexit.register(path.unlink, missing_ok=True)
+    threading.Thread(target=_beat, args=[path], daemon=True).start()
     return path
+
+
+def _beat(path: Path) -> None:
+    while True:
+        time.sleep(BEAT)
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 def _others(own: Path) -> tuple[list[Path], list[Path]]:
@@ -60,7 +72,7 @@ def free_folder() -> Path:
     """Remove the locks of a Snakemake that was killed. Called by every Snakemake of this folder, before it locks.
 
     Whoever locks has left its mark before. So locks that were there when no other marked process lived are
-    nobody's. If one may live on another host, its locks stay, and Snakemake says how to unlock. Returns its own mark.
+    nobody's; on another host one counts as alive for five minutes after its last touch. Returns its own mark.
     """
     own = mark()
     found = list(LOCKS.glob("*.lock"))
@@ -89,10 +101,11 @@ def take_over(own: Path, outputs: Iterable[str]) -> None:
 
 def _slurm_jobs() -> list[str]:
     """The SLURM jobs of this user that a Snakemake of this folder submitted."""
-    asked = ["squeue", "--me", "--noheader", "--format", "%i|%Z|%k"]
+    asked = ["squeue", "--me", "--noheader", "--format", "%F|%Z|%k"]
     lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
     found = [line.split("|", 2) for line in lines]
-    return [number for number, folder, comment in found if folder == os.getcwd() and comment.startswith("rule_")]
+    ours = [number for number, folder, comment in found if folder == os.getcwd() and comment.startswith("rule_")]
+    return list(dict.fromkeys(ours))
 
 
 def _say(text: str) -> None:
@@ -134,9 +147,11 @@ def time_left() -> float | None:
 def requeue() -> bool:
     """Put the SLURM job in which this process was told to stop back into the queue, where it keeps its number.
 
-    So a training goes on after every time limit without counting as failed. A job that is being cancelled stays so.
+    So a training goes on after every time limit without counting as failed. A job that is being cancelled stays so,
+    and one that no Snakemake submitted is not ours to requeue.
     """
-    if _squeue("%T") != "RUNNING":
+    state, _, comment = _squeue("%T|%k").partition("|")
+    if state != "RUNNING" or not comment.startswith("rule_"):
         return False
     command = ["scontrol", "requeue", os.environ["SLURM_JOB_ID"]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -157,7 +172,7 @@ def keep(path: Path) -> None:
 
 def restore(path: Path) -> None:
     """Put back the output that `keep` copied; whether it is finished is for its run record to say."""
-    if _kept(path).exists():
+    with contextlib.suppress(FileNotFoundError):
         os.replace(_kept(path), path)
 
 

@@ -17,7 +17,7 @@ def _kept(path: Path, key: str) -> str | None:
         root = store.check(path)
     except store.StoreError:
         return None
-    return root["fingerprint"] if root.get("made_by") == key else None
+    return root["fingerprint"] if root.get("notes", {}).get("made_by") == key else None
 
 
 def _block(system: Any, spec: dict, block: int) -> Any:
@@ -37,7 +37,7 @@ def simulate(*, spec: dict, out: Path, code: str = "") -> None:
     """Simulate the blocks `spec["blocks"]`, each of `spec["members"]` members, and list their fingerprints in `out`.
 
     A finished block that the same code and spec made stays as it is: what a job did before it was stopped is not
-    done again, and a growing ensemble only adds blocks. The attribute `made_by` tells; no fingerprint counts it.
+    done again, and a growing ensemble only adds blocks. The note `made_by` tells.
     """
     system, listed, folder = None, {}, out.parents[2]
     for done, block in enumerate(spec["blocks"]):

@@ -219,8 +219,7 @@ def run(function: Callable) -> None:
         record = _begin(stage, given, options)
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"error: {stage}: {sentence(error) or error}")
-    if not rank:
-        processes.restore(given["out"])
+    processes.restore(given["out"])
     old = _same(record, path)
     if _finished(old, given["out"]):
         if not rank:

@@ -99,8 +99,8 @@ def open_group(store: Path, group: str = "", chunks: Any = None) -> Any:
     fields = dataset.attrs.get("fields")
     if fields and "field" in dataset.dims:
         dataset = dataset.assign_coords(field=list(fields))
-    inherited = {k: v for k, v in root.items() if k not in ("groups", "files")}
-    dataset.attrs = {**inherited, **{k: v for k, v in dataset.attrs.items() if k not in ("groups", "files")}}
+    merged = {**root, **dataset.attrs}
+    dataset.attrs = {k: v for k, v in merged.items() if k not in ("groups", "files", "notes")}
     return dataset
 
 
@@ -171,7 +171,7 @@ def finish(store: Path, digests: dict[str, str], names: list[str], notes: dict |
     arrays = sorted({place.rpartition("/")[0] for place in digests})
     files = {array: _files(Path(store), array) for array in arrays}
     root = _zarr().open_group(Path(store), mode="r+", zarr_format=3)
-    root.attrs.update({"groups": names, "fingerprint": value, "files": files, **attrs, **(notes or {})})
+    root.attrs.update({"groups": names, "fingerprint": value, "files": files, "notes": notes or {}, **attrs})
     return value
 
 

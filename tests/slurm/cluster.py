@@ -56,12 +56,13 @@ SlurmctldTimeout=10
 SlurmdTimeout=10
 KillWait=2
 MinJobAge=300
+AccountingStoreFlags=job_comment
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStoragePort={slurmdbd}
 AccountingStoragePass={folder}/munge.socket
 AccountingStorageEnforce=associations
 GresTypes=gpu
-NodeName=DEFAULT CPUs=4 RealMemory=32000
+NodeName=DEFAULT CPUs=8 RealMemory=32000
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1}
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={n2}
 NodeName=n3 NodeHostname={host} NodeAddr=127.0.0.1 Port={n3}
@@ -116,7 +117,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 class Cluster:
-    """Partition `cpu` (n1 to n3, four CPUs each) and partition `gpu` (n4, two GPUs that are only counted)."""
+    """Partition `cpu` (n1 to n3, eight CPUs each) and partition `gpu` (n4, two GPUs that are only counted)."""
 
     def __init__(self, folder: Path | str | None = None):
         self.folder = Path(folder or tempfile.mkdtemp(prefix=f"{NAME}-slurm-")).resolve()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster, missing
+from jobs import SLURM, WEIGHTS
+from workflow import Project
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,3 +22,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip(reason)
     with Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def onslurm(project: Project, cluster: Cluster) -> Project:
+    """A project that has run without SLURM and is up to date."""
+    project.how = SLURM
+    return project
+
+
+@pytest.fixture(scope="session")
+def trained(grown: tuple, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A training of 20 steps, uninterrupted and without SLURM."""
+    project = grown[0].copy(tmp_path_factory.mktemp("trained") / "project")
+    project.change("models.faithful.training.epochs", 5)
+    project.snakemake(WEIGHTS)
+    yield project
+    project.stop()

@@ -1,6 +1,5 @@
 """The whole workflow as SLURM jobs: the same results as without, whatever happens to jobs, nodes and schedulers."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,64 +8,41 @@ from pathlib import Path
 
 import pytest
 import torch
-from cluster import Cluster
+from cluster import Cluster, run
+from jobs import DECAY, SLURM, TRAIN, WEIGHTS, job_of, steps, stores, weights
 from workflow import PATIENCE, Project, wait_for
 
-SLURM = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"]
-WEIGHTS = "runs/lorenz_faithful/0/model/weights.pt"
-TRAIN = "train/lorenz_faithful/0/model"
-DECAY = "data/decay/datasets/clean.zarr/zarr.json"
 BLOCK = "simulate/decay/train/0"
 
 
-def stores(project: Project) -> dict[str, bytes]:
-    """Every file of every block and data set."""
-    found = (p for p in (project.folder / "data").rglob("*") if p.is_file() and ".zarr/" in str(p))
-    return {str(p.relative_to(project.folder)): p.read_bytes() for p in found}
-
-
-def weights(project: Project) -> dict[str, torch.Tensor]:
-    return torch.load(project.folder / WEIGHTS, weights_only=True)["state"]
-
-
-def steps(project: Project) -> list[int]:
-    """The logged steps of the training."""
-    path = project.folder / WEIGHTS.replace("weights.pt", "weights.metrics.jsonl")
-    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def job_of(project: Project, name: str) -> str | None:
-    """The SLURM job in which a stage is running now."""
-    record = project.records().get(name, {})
-    return record["slurm_job_id"] if record.get("status") == "RUNNING" else None
-
-
-@pytest.fixture
-def onslurm(project: Project, cluster: Cluster) -> Project:
-    """A project that has run without SLURM and is up to date."""
-    project.how = SLURM
+def slowed(trained: Project, folder: Path) -> Project:
+    """The same training, to be done again on SLURM: half a second a step, and four while a file `brake` lies there."""
+    project = trained.copy(folder)
+    project.how, project.variables = SLURM, {"PHYSIGLOT_SAVE_EVERY": "0"}
+    sleep = "import os, time; time.sleep(4 if os.path.exists('brake') else 0.5)"
+    project.insert("models/transformer.py", "Model.loss", sleep)
     return project
-
-
-@pytest.fixture(scope="module")
-def trained(grown: tuple, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A training of 20 steps, uninterrupted and without SLURM."""
-    project = grown[0].copy(tmp_path_factory.mktemp("trained") / "project")
-    project.change("models.faithful.training.epochs", 5)
-    project.snakemake(WEIGHTS)
-    yield project
-    project.stop()
 
 
 @pytest.fixture
 def slow(trained: Project, tmp_path: Path, cluster: Cluster) -> Iterator[Project]:
-    """The same training, to be done again on SLURM: half a second a step, and four while a file `brake` lies there."""
-    project = trained.copy(tmp_path / "project")
-    project.how, project.variables = SLURM, {"PHYSIGLOT_SAVE_EVERY": "0"}
-    sleep = "import os, time; time.sleep(4 if os.path.exists('brake') else 0.5)"
-    project.insert("models/transformer.py", "Model.loss", sleep)
+    project = slowed(trained, tmp_path / "project")
     yield project
     project.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def behind(cluster, grown, trained, tmp_path_factory) -> Iterator[dict[str, tuple[Project, subprocess.Popen]]]:
+    """Two workflows that mostly wait: everything from nothing, and a training with a time limit of a minute."""
+    whole = Project.create(tmp_path_factory.mktemp("whole") / "project", grown[0].config)
+    whole.source("systems/decay.py").write_text(grown[0].source("systems/decay.py").read_text())
+    whole.how = SLURM
+    limited = slowed(trained, tmp_path_factory.mktemp("limited") / "project")
+    (limited.folder / "brake").touch()
+    limits = ("--set-resources", "train:runtime=1")
+    yield {"limited": (limited, limited.start(WEIGHTS, *limits)), "whole": (whole, whole.start())}
+    limited.stop()
+    whole.stop()
 
 
 def under_way(project: Project) -> str:
@@ -86,27 +62,6 @@ def finished(project: Project, trained: Project, workflow: subprocess.Popen) -> 
     assert steps(project) == steps(trained)
 
 
-def test_the_same_bytes_with_and_without(cluster, grown, tmp_path):
-    """From nothing to the tables; the bundles of blocks are job arrays."""
-    config = grown[0].config
-    config["systems"]["lorenz"]["splits"]["train"]["members"] = 8
-    project = Project.create(tmp_path / "project", config)
-    project.source("systems/decay.py").write_text(grown[0].source("systems/decay.py").read_text())
-    project.how = SLURM
-    try:
-        ran = project.ran()
-        assert ran == set(grown[0].records())
-        assert stores(project) == stores(grown[0])
-        assert all(record["slurm_job_id"] for record in project.records().values())
-        mine = [job for job in cluster.jobs() if job["workdir"] == str(project.folder)]
-        arrays = {job["id"] for job in mine if "_" in job["id"]}
-        assert len(arrays) == sum(name.startswith("simulate") for name in ran)
-        assert all(job["comment"].startswith("rule_simulate") for job in mine if job["id"] in arrays)
-        assert project.ran() == set()
-    finally:
-        project.stop()
-
-
 def test_a_cancelled_training_goes_on_elsewhere(slow, trained, cluster):
     """Its node is drained, at which it goes on; then it is cancelled: Snakemake submits it again."""
     workflow = slow.start(WEIGHTS)
@@ -120,18 +75,6 @@ def test_a_cancelled_training_goes_on_elsewhere(slow, trained, cluster):
         finished(slow, trained, workflow)
     finally:
         cluster.resume(node)
-
-
-def test_a_training_goes_on_after_its_time_limit(slow, trained, cluster):
-    """Before the limit, of a minute here, it saves its state and goes back into the queue, with the same number."""
-    brake = slow.folder / "brake"
-    brake.touch()
-    workflow = slow.start(WEIGHTS, "--set-resources", "train:runtime=1")
-    job = str(wait_for(lambda: job_of(slow, TRAIN)))
-    wait_for(lambda: slow.records()[TRAIN]["status"] == "INTERRUPTED")
-    brake.unlink()
-    finished(slow, trained, workflow)
-    assert slow.records()[TRAIN]["slurm_job_id"] == job
 
 
 def test_a_training_whose_node_is_lost_goes_on(slow, trained, cluster):
@@ -186,3 +129,30 @@ def test_a_full_disk_on_a_node(onslurm):
         assert onslurm.ran(DECAY) == onslurm.matching(BLOCK, "collect/decay", "dataset/decay/clean")
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_training_goes_on_after_its_time_limit(behind, trained):
+    """Before the limit it saves its state and goes back into the queue, with the same number."""
+    limited, workflow = behind["limited"]
+    log = limited.folder / f"logs/{TRAIN}.log"
+    wait_for(lambda: limited.records()[TRAIN]["status"] == "INTERRUPTED" or "resumed" in log.read_text(), 120)
+    job = limited.records()[TRAIN]["slurm_job_id"]
+    (limited.folder / "brake").unlink()
+    finished(limited, trained, workflow)
+    assert limited.records()[TRAIN]["slurm_job_id"] == job
+
+
+def test_the_same_bytes_with_and_without(behind, grown, cluster):
+    """From nothing to the tables; the blocks are job arrays."""
+    whole, workflow = behind["whole"]
+    said = workflow.communicate(timeout=PATIENCE)[0]
+    assert workflow.returncode == 0, said
+    ran = set(whole.records())
+    assert ran == set(grown[0].records())
+    assert stores(whole) == stores(grown[0])
+    assert all(record["slurm_job_id"] for record in whole.records().values())
+    rows = run("sacct", "-X", "--noheader", "--parsable2", "--format=WorkDir,JobID,Comment").splitlines()
+    arrays = [row for row in rows if row.startswith(f"{whole.folder}|") and "_" in row.split("|")[1]]
+    assert len(arrays) == sum(name.startswith("simulate") for name in ran)
+    assert all("|rule_simulate" in row for row in arrays)
+    assert whole.ran() == set()
