@@ -6,6 +6,7 @@ the run records, and compared as a whole: nothing more, nothing less.
 
 import ast
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -91,6 +92,38 @@ def test_more_members(project):
     project.change("systems.decay.splits.train.members", 7)
     ran = project.ran()
     assert ran == project.matching("simulate/decay/train/1", *DATA[1:], *LEARN, *REPORT)
+
+
+def blocks(project: Project) -> dict[str, int]:
+    """When each block of lorenz was written."""
+    found = (project.folder / "data/lorenz/blocks").glob("*/*.zarr/zarr.json")
+    return {str(path.parent.relative_to(project.folder)): path.stat().st_mtime_ns for path in found}
+
+
+def test_bundles(project):
+    """Blocks are kept when they are bundled anew, and when their bundle grows; nothing else runs for the first."""
+    before = blocks(project)
+    project.change("systems.lorenz.bundle", 2)
+    assert project.ran() == {"simulate/lorenz/train/0", "collect/lorenz"}
+    assert blocks(project) == before
+    project.change("systems.lorenz.splits.train.members", 16)
+    ran = project.ran("data/lorenz/datasets/clean.zarr/zarr.json")
+    assert ran == {"simulate/lorenz/train/1", "collect/lorenz", "dataset/lorenz/clean"}
+    project.change("systems.lorenz.bundle", 3)
+    assert "simulate/lorenz/train/0" in project.ran("data/lorenz/blocks.json")
+    after = blocks(project)
+    assert {name: after[name] for name in before} == before and len(after) == len(before) + 2
+
+
+def test_a_lost_block_is_made_again(project):
+    """As soon as it is needed, and it alone."""
+    before = blocks(project)
+    shutil.rmtree(project.folder / "data/lorenz/blocks/train/1.zarr")
+    project.change("systems.lorenz.splits.test.members", 8)
+    ran = project.ran("data/lorenz/blocks.json")
+    assert ran == {"simulate/lorenz/train/1", "simulate/lorenz/test/1", "collect/lorenz"}
+    after = blocks(project)
+    assert {name for name in before if after[name] != before[name]} == {"data/lorenz/blocks/train/1.zarr"}
 
 
 def test_code_of_a_system_with_unchanged_content(project):

@@ -66,13 +66,14 @@ def test_a_cancelled_training_goes_on_elsewhere(slow, trained, cluster):
     """Its node is drained, at which it goes on; then it is cancelled: Snakemake submits it again."""
     workflow = slow.start(WEIGHTS)
     job = under_way(slow)
-    node = next(j["node"] for j in cluster.jobs() if j["id"] == job)
+    node, run_id = next(j["node"] for j in cluster.jobs() if j["id"] == job), slow.records()[TRAIN]["id"]
     cluster.drain(node)
     try:
         subprocess.run(["scancel", job], check=True)
         again = wait_for(lambda: (now := job_of(slow, TRAIN)) != job and now)
         assert next(j["node"] for j in cluster.jobs() if j["id"] == again) != node
         finished(slow, trained, workflow)
+        assert slow.records()[TRAIN]["id"] == run_id  # one run in MLflow
     finally:
         cluster.resume(node)
 
