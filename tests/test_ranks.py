@@ -302,10 +302,11 @@ case "$2" in hostnames) printf 'nowhere.invalid\\nother\\n' ;; node) echo "NodeN
 @pytest.fixture
 def slurm(tmp_path) -> dict[str, str]:
     """The environment of a process in a SLURM job of two nodes, with an srun that has this host alone."""
-    for name, text in {"srun": SRUN.format(python=sys.executable), "scontrol": SCONTROL}.items():
+    squeue = "#!/bin/sh\necho '2|n[1-2]'\n"
+    for name, text in {"srun": SRUN.format(python=sys.executable), "scontrol": SCONTROL, "squeue": squeue}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    given = {"SLURM_JOB_ID": "77", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_PROCID": "0"}
+    given = {"SLURM_JOB_ID": "77", "SLURM_PROCID": "0"}
     path = f"{tmp_path}:{os.environ['PATH']}"
     return {**environment(), **given, "PATH": path, "PYTHONPATH": str(Path(train.__file__).parents[1])}
 

@@ -89,12 +89,11 @@ def take_over(own: Path, outputs: Iterable[str]) -> None:
     Called before the first job; while another Snakemake may work in this folder, nothing is touched.
     """
     others, dead = _others(own)
-    if len(dead) < len(others):
+    if not dead or len(dead) < len(others):
         return
     cancel_jobs()
-    if dead:
-        for output in outputs:
-            keep(Path(output))
+    for output in outputs:
+        keep(Path(output))
     for path in dead:
         path.unlink(missing_ok=True)
 
