@@ -167,11 +167,7 @@ def collect_spec(w):
 def dataset_spec(w):
     s = CONFIG.systems[w.system]
     splits = {name: split.members for name, split in s.splits.items()}
-    shape = {
-        "splits": splits,
-        "block": s.block,
-        "chunk": s.chunk,
-    }
+    shape = {"splits": splits, "block": s.block, "chunk": s.chunk}
     return fingerprint.canonical({**shape, **plain(s.datasets[w.dataset])})
 
 
@@ -265,13 +261,7 @@ def train_code(w):
 
 def embed_spec(w):
     s = CONFIG.systems[study(w).system]
-    return fingerprint.canonical(
-        {
-            "splits": ["train", "val"],
-            "block": s.block,
-            "chunk": s.chunk,
-        }
-    )
+    return fingerprint.canonical({"splits": ["train", "val"], "block": s.block, "chunk": s.chunk})
 
 
 def embed_code(w):

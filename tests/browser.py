@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
+
+from workflow import wait_for
 
 PROGRAM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 FLAGS = (
@@ -69,13 +70,7 @@ class Page:
         return answer["result"]
 
     def wait(self, condition, seconds: float = 30) -> object:
-        """The first true value of `condition()`."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if value := condition():
-                return value
-            time.sleep(0.1)
-        raise TimeoutError(f"nothing within {seconds} s")
+        return wait_for(condition, seconds, every=0.1)
 
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workflow import PATIENCE, Project, wait_for
+from workflow import PATIENCE, Project, survives_a_full_disk, wait_for
 
 pytestmark = pytest.mark.workflow
 
@@ -275,17 +275,4 @@ def test_a_failed_job_is_not_forgotten(project, stage):
 
 def test_a_full_disk(project):
     """A block that finds no room: one sentence, nothing of it kept; with room it runs, and what follows."""
-    folder = project.folder / "data/decay/blocks/train"
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a small file system cannot be mounted here")
-    try:
-        project.change("systems.decay.splits.train.params", {"steps": 20000})
-        assert project.ran(DATASET, fails=True) == set()
-        assert "error: simulate: no space is left to write" in project.log("simulate/decay/train/0")
-        assert "Traceback" not in project.log("simulate/decay/train/0")
-        assert not list(folder.glob("*.zarr")) and not list(folder.glob(".*.tmp"))
-        subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
-        assert project.ran(DATASET) == project.matching("simulate/decay/train/0", *DATA[1:])
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+    survives_a_full_disk(project)

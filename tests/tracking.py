@@ -7,11 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+from workflow import wait_for
 
 from physiglot import stage
 
@@ -189,11 +189,6 @@ class Server:
         self.process.wait()
 
 
-def until(condition, seconds: float = 20):
-    """The first true value of `condition()`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.3)
-    raise AssertionError(f"not within {seconds} s")
+def until(condition, seconds: float = 20) -> object:
+    """`wait_for`, asking a server less often."""
+    return wait_for(condition, seconds, every=0.3)

@@ -13,6 +13,7 @@ import time
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pytest
 import yaml
 
 from physiglot.track.records import find
@@ -236,11 +237,30 @@ class Project:
         return said
 
 
-def wait_for(condition, seconds: float = PATIENCE) -> object:
+def survives_a_full_disk(project: Project) -> None:
+    """A block of decay finds no room, and then it does."""
+    target, block = "data/decay/datasets/clean.zarr/zarr.json", "simulate/decay/train/0"
+    folder = project.folder / "data/decay/blocks/train"
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        project.change("systems.decay.splits.train.params", {"steps": 20000})
+        assert project.ran(target, fails=True) == set()
+        assert "error: simulate: no space is left to write" in project.log(block)
+        assert "Traceback" not in project.log(block)
+        assert not list(folder.glob("*.zarr")) and not list(folder.glob(".*.tmp"))
+        subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
+        assert project.ran(target) == project.matching(block, "collect/decay", "dataset/decay/clean")
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def wait_for(condition, seconds: float = PATIENCE, every: float = 0.05) -> object:
     """The first true value of `condition()`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
             return value
-        time.sleep(0.05)
+        time.sleep(every)
     raise TimeoutError(f"nothing within {seconds} s")

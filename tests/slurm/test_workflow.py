@@ -10,7 +10,7 @@ import pytest
 import torch
 from cluster import Cluster, run
 from jobs import DECAY, SLURM, TRAIN, WEIGHTS, job_of, steps, stores, weights
-from workflow import PATIENCE, Project, wait_for
+from workflow import PATIENCE, Project, survives_a_full_disk, wait_for
 
 BLOCK = "simulate/decay/train/0"
 
@@ -117,19 +117,7 @@ def test_what_ended_without_the_scheduler_is_not_done_again(onslurm, cluster):
 
 
 def test_a_full_disk_on_a_node(onslurm):
-    folder = onslurm.folder / "data/decay/blocks/train"
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a small file system cannot be mounted here")
-    try:
-        onslurm.change("systems.decay.splits.train.params", {"steps": 20000})
-        assert onslurm.ran(DECAY, fails=True) == set()
-        assert "error: simulate: no space is left to write" in onslurm.log(BLOCK)
-        assert not list(folder.glob("*.zarr")) and not list(folder.glob(".*.tmp"))
-        subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
-        assert onslurm.ran(DECAY) == onslurm.matching(BLOCK, "collect/decay", "dataset/decay/clean")
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+    survives_a_full_disk(onslurm)
 
 
 def test_a_training_goes_on_after_its_time_limit(behind, trained):
