@@ -1,0 +1,63 @@
+"""Ising model H = −J Σ_<ij> s_i s_j on periodic lattices, J = k_B = 1, as time series of Monte Carlo steps.
+
+The data of J. Ding, H.-K. Tang, W. C. Yu, SciPost Phys. 13, 057 (2022): hot start, random-site Metropolis, the first
+steps recorded. One step is `sweeps` sweeps of as many attempts as there are sites. Critical temperatures: square
+2/ln(1+√2), triangular 4/ln 3, honeycomb 2/ln(2+√3); the chain has none.
+"""
+
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from pydantic import Field
+
+from ..montecarlo import chains, ising, lattices
+
+PAPER_WINDOWS = [[0.0, 1.0], [4.0, 5.0]]
+
+
+class Params(chains.Run):
+    lattice: Literal["square", "honeycomb", "triangular", "chain"] = Field(
+        "square", description="periodic lattice; honeycomb has two sites a cell, chain is a ring of `size` sites"
+    )
+    size: int = Field(64, ge=2, le=4096, description="linear size L in cells (Ding 2022: 256)")
+    dynamics: Literal["metropolis_random_site"] = Field(
+        "metropolis_random_site", description="Markov chain (Ding 2022: random-site Metropolis)"
+    )
+    start: Literal["hot", "ordered"] = Field("hot", description="every spin at random, or all up (Ding 2022: hot)")
+    store: Literal["full", "none"] = Field(
+        "full", description="full: spins as bits; none: energy and magnetisation stand in for the state"
+    )
+
+
+def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Dataset:
+    """`state` (member, time, field) uint8: byte k has the sites 8k … 8k+7, lowest bit first, set for spin up.
+
+    `chains.unpack` gives ±1. `parameters` (member, parameter) has the temperature; `energy`, `magnetisation` (per
+    site) and `flips`, the fraction of spins that differ from the step before, are (member, time).
+    """
+    temperatures = params.drawn(members, rng, PAPER_WINDOWS)
+    full = params.store == "full"
+    trajectory = ising.evolve(
+        params.lattice,
+        params.size,
+        temperatures,
+        chains.seed(rng),
+        params.steps,
+        dynamics=params.dynamics,
+        start=params.start,
+        sweeps=params.sweeps,
+        thermalisation=params.thermalisation,
+        keep=full,
+    )
+    observables = {name: getattr(trajectory, name) for name in ("energy", "magnetisation", "flips")}
+    if full:
+        state, fields = trajectory.states, [f"byte{i}" for i in range(trajectory.states.shape[2])]
+    else:
+        fields = ["energy", "magnetisation"]
+        state = np.stack([observables[f] for f in fields], axis=-1).astype(np.float32)
+    attributes = params.model_dump(include={"lattice", "size", "dynamics", "start", "sweeps", "thermalisation"})
+    sites = lattices.sites(params.lattice, params.size)
+    return chains.dataset(
+        state, fields, temperatures, observables, params, {"system": "ising", "sites": sites, **attributes}
+    )
