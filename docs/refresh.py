@@ -15,7 +15,7 @@ import yaml
 HOME = Path(__file__).parents[1]
 sys.path.insert(0, str(HOME / "src"))
 
-from physiglot import config  # noqa: E402
+from physiglot import checks, config, symbols  # noqa: E402
 from physiglot.strict import Strict  # noqa: E402
 
 CONTENTS = {
@@ -158,9 +158,9 @@ def configuration() -> str:
     inner: list[type[Strict]] = []
     for folder in ("systems", "models", "tasks"):
         text += [f"## Parameters of the {folder}", ""]
-        for path in sorted((config.PACKAGE / folder).glob("*.py")):
+        for path in sorted((symbols.PACKAGE / folder).glob("*.py")):
             if path.stem != "__init__":
-                schema = config.params_of(folder, path.stem, "")
+                schema = checks.params_of(folder, path.stem, "")
                 inner += [p for field in schema.model_fields.values() for p in parts(field.annotation)]
                 text += section(schema, "###", f"`{folder}/{path.stem}.py`")
     text += ["## Shared parameters", ""]

@@ -269,8 +269,8 @@ def embed_code(w):
 
 
 def predict_spec(w):
-    rollouts = task(w).params["rollouts"]
-    return fingerprint.canonical({"rollouts": rollouts, "options": {**model(w).predict, **study(w).predict}})
+    asked = {kind: task(w).params[kind] for kind in ("rollouts", "readings") if kind in task(w).params}
+    return fingerprint.canonical({**asked, "options": {**model(w).predict, **study(w).predict}})
 
 
 def predict_code(w):

@@ -248,3 +248,27 @@ def test_the_pool_stays_within_its_memory(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
     assert run.returncode == 0, run.stderr
     assert float(run.stdout.split()[-1]) < 24, run.stdout
+
+
+@pytest.mark.parametrize("shards", [None, 4])
+def test_parameters_belong_to_their_series(tmp_path, shards):
+    """In memory and streamed: the parameter of member i is i."""
+    path, digests = tmp_path / "a.zarr", {}
+    layout = {"dtype": np.float64, "chunk": 1, "shard": SHARD}
+    state = {**layout, "dims": ("member", "time", "field"), "shape": (MEMBERS, TIMES, 2)}
+    given = {**layout, "dims": ("member", "parameter"), "shape": (MEMBERS, 1)}
+    numbers = np.arange(MEMBERS, dtype=np.float64)
+    with store.new(path) as temporary:
+        store.allocate(temporary, "train", {"state": state, "parameters": given})
+        for start in range(0, MEMBERS, SHARD):
+            part = numbers[start : start + SHARD, None]
+            digests.update([store.fill(temporary, "train", "parameters", start, part)])
+            values = np.broadcast_to(part[:, :, None], (SHARD, TIMES, 2)).copy()
+            digests.update([store.fill(temporary, "train", "state", start, values)])
+        store.finish(temporary, digests, ["train"])
+    lazy = batches.sources(path, None, "train")
+    data = streamed(lazy, shards=shards) if shards else InMemory(lazy, TRAINING, 0, "cpu")
+    for step in range(6):
+        batch = data.at(step)
+        assert batch["parameters"].shape == (TRAINING["batch"], 1)
+        assert torch.equal(batch["parameters"], batch["state"][:, 0, :1])

@@ -1,6 +1,7 @@
 """Every system, model and task, found by its file, keeps the contract of docs/design.md."""
 
 import inspect
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -12,13 +13,16 @@ import xarray as xr
 import yaml
 from pydantic import ValidationError
 
-from physiglot import batches, checkpoint, drawing, models, store, table, train
+from physiglot import batches, checkpoint, drawing, models, moments, store, table, train
 from physiglot.config import Training
 from physiglot.symbols import PACKAGE
 
-SMALL = {"echo_state": {"units": 40, "density": 0.2, "tune_steps": 16, "tune_series": 4, "series": 8}}
-WINDOW = {"window": 16, "stride": 16, "batch": 4}
 STEPS = 64
+# The data on which a model is tried: a system and the parameters that make it small. All others are tried on Lorenz.
+SYSTEMS = {"lorenz": {"steps": STEPS}}
+DATA: dict[str, str] = {}
+SMALL = {"echo_state": {"units": 40, "density": 0.2, "tune_steps": 16, "tune_series": 4, "series": 8}}
+WINDOW = {"window": 16, "stride": 16, "batch": 4, "steps": 2}
 
 
 def found(kind: str) -> list[str]:
@@ -97,21 +101,44 @@ def test_every_parameter_of_a_system_says_what_it_is(system):
 # --- models ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
-    """A finished dataset of eight short Lorenz series, as the stage writes it."""
-    lorenz = load("systems", "lorenz")
-    params = lorenz.Params(steps=STEPS)
-    splits = {s: lorenz.simulate(params, 8, np.random.default_rng(i)) for i, s in enumerate(("train", "val", "test"))}
-    states = splits["train"]["state"].values.reshape(-1, 3)
-    path = tmp_path_factory.mktemp("contracts") / "data.zarr"
-    store.save(path, splits, chunk=4, mean=states.mean(0).tolist(), std=states.std(0).tolist())
-    return path
+class Data:
+    """A finished dataset of eight short series of a system, as the stage writes it."""
+
+    def __init__(self, name: str, folder: Path):
+        system, params = load("systems", name), SYSTEMS[name]
+        drawn = {s: np.random.default_rng(i) for i, s in enumerate(("train", "val", "test"))}
+        splits = {s: system.simulate(system.Params(**params), 8, rng) for s, rng in drawn.items()}
+        count, mean, squares = moments.of(splits["train"]["state"].values)
+        std = np.sqrt(squares / count)
+        self.path = folder / f"{name}.zarr"
+        store.save(self.path, splits, chunk=4, mean=mean.tolist(), std=std.tolist())
+        self.statistics = {"mean": torch.tensor(mean.tolist()), "std": torch.tensor(std.tolist())}
+
+    def starts(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Four states to start from, and the parameters of their series."""
+        data = store.open_group(self.path, "test").isel(member=slice(4))
+        given = torch.as_tensor(data["parameters"].values) if "parameters" in data else None
+        return torch.as_tensor(data["state"].isel(time=3).values, dtype=torch.float64), given
+
+    def series(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        data = store.open_group(self.path, "test").isel(member=slice(4))
+        return torch.as_tensor(data["state"].values, dtype=torch.float64), self.starts()[1]
 
 
 @pytest.fixture(scope="module")
-def statistics(dataset) -> dict:
-    return {k: torch.tensor(store.attributes(dataset)[k]) for k in ("mean", "std")}
+def data(tmp_path_factory):
+    """System -> its small dataset, made once."""
+    return cache(lambda name: Data(name, tmp_path_factory.mktemp("contracts")))
+
+
+@pytest.fixture(scope="module")
+def dataset(data) -> Path:
+    return data("lorenz").path
+
+
+@pytest.fixture(scope="module")
+def statistics(data) -> dict:
+    return data("lorenz").statistics
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +169,10 @@ class Trained:
     """A model of its own default parameters that has been fitted and has taken two steps."""
 
     def __init__(self, name: str, dataset: Path, embedded: Path, embedding, statistics: dict):
-        part, training = {"module": name, "params": SMALL.get(name, {})}, Training(**WINDOW, steps=2).model_dump()
+        training = Training(
+            **{**WINDOW, "window": min(WINDOW["window"], store.open_group(dataset, "train").sizes["time"])}
+        )
+        part, training = {"module": name, "params": SMALL.get(name, {})}, training.model_dump()
         embedded = embedded if needs_embedding(name) else None
         torch.manual_seed(0)
         self.model = models.build(part, **statistics, embedding=embedding if embedded else None)
@@ -159,12 +189,26 @@ class Trained:
 
 
 @pytest.fixture(scope="module", params=found("models"))
-def trained(request, dataset, embedded, embedding, statistics) -> Trained:
-    return Trained(request.param, dataset, embedded, embedding, statistics)
+def trained(request, data, embedded, embedding) -> Trained:
+    own = data(DATA.get(request.param, "lorenz"))
+    return Trained(request.param, own.path, embedded, embedding, own.statistics)
 
 
-def starts(dataset: Path) -> torch.Tensor:
-    return torch.as_tensor(store.open_group(dataset, "test")["state"].isel(time=3, member=slice(4)).values)
+@pytest.fixture
+def own(trained, data) -> Data:
+    """The data on which the model was trained."""
+    return data(DATA.get(trained.model.part["module"], "lorenz"))
+
+
+def answers(model, own: Data, steps: int = 20, dtype=torch.float64) -> dict[str, torch.Tensor]:
+    """What a model predicts from four states, or what it reads in four series."""
+    with torch.inference_mode():
+        if hasattr(model, "predict"):
+            start, given = own.starts()
+            beside = models.side(model.predict, None if given is None else given.to(dtype))
+            return {"prediction": model.predict(start.to(dtype), steps, **beside)}
+        state, given = own.series()
+        return model.read(state.to(dtype), **models.side(model.read, None if given is None else given.to(dtype)))
 
 
 def test_a_model_trains_two_steps(trained):
@@ -177,38 +221,43 @@ def test_a_model_trains_two_steps(trained):
     assert not any(name.startswith("embedding.") for name in changed)
 
 
-def test_a_model_is_reproducible_from_its_seed(trained, dataset, embedded, embedding, statistics):
-    again = Trained(trained.model.part["module"], dataset, embedded, embedding, statistics).model.state_dict()
+def test_a_model_is_reproducible_from_its_seed(trained, own, embedded, embedding):
+    again = Trained(trained.model.part["module"], own.path, embedded, embedding, own.statistics).model.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in trained.model.state_dict().items())
 
 
-def test_a_model_predicts(trained, dataset, tmp_path):
-    """In float64, from the given state, for any number of steps."""
+def test_a_model_predicts_or_reads(trained, own, tmp_path):
+    """In float64; a prediction from the given state, for any number of steps; a reading for each member."""
     models.save(tmp_path / "weights.pt", trained.model)
-    model, start = models.load(tmp_path / "weights.pt").double(), starts(dataset)
-    with torch.inference_mode():
-        for steps in (1, 2, 40):
-            states = model.predict(start, steps)
-            assert states.shape == (4, steps, 3) and states.dtype == torch.float64
-            assert torch.equal(states[:, 0], start)
+    model, start = models.load(tmp_path / "weights.pt").double(), own.starts()[0]
+    assert hasattr(model, "predict") != hasattr(model, "read")
+    for steps in (1, 2, 40) if hasattr(model, "predict") else (1,):
+        for name, values in answers(model, own, steps).items():
+            assert values.dtype == torch.float64 and len(values) == 4
+            if name == "prediction":
+                assert values.shape == (4, steps, *start.shape[1:])
+                assert torch.equal(values[:, 0], start)
+            else:
+                assert torch.isfinite(values).all()
 
 
-def test_a_model_survives_saving(trained, dataset, tmp_path):
+def test_a_model_survives_saving(trained, own, tmp_path):
     models.save(tmp_path / "weights.pt", trained.model)
     loaded = models.load(tmp_path / "weights.pt")
     assert loaded.state_dict().keys() == trained.model.state_dict().keys()
     assert not loaded.training
-    with torch.inference_mode():
-        ours, theirs = (m.predict(starts(dataset).float(), 20) for m in (trained.model, loaded))
-    assert torch.equal(ours, theirs)
+    ours, theirs = (answers(m.float(), own, dtype=torch.float32) for m in (trained.model, loaded))
+    assert all(torch.equal(values, theirs[name]) for name, values in ours.items())
 
 
-def test_an_embedding_decodes_what_it_embeds(trained, dataset):
+def test_an_embedding_decodes_what_it_embeds(trained, own):
     if not hasattr(trained.model, "embed"):
         return
-    model, states = trained.model, starts(dataset).float()
-    z = model.embed(states)
-    assert z.shape == (4, model.channels) and model.decode(z).shape == states.shape
+    model, (states, given) = trained.model, own.starts()
+    given = None if given is None else given.float()
+    z = model.embed(states.float(), **models.side(model.embed, given))
+    assert z.shape == (4, model.channels)
+    assert model.decode(z, **models.side(model.decode, given)).shape == states.shape
 
 
 # --- tasks -------------------------------------------------------------------------------------

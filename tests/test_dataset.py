@@ -229,7 +229,9 @@ def test_where_a_file_came_from_does_not_reach_the_dataset(imported):
 
 def test_an_imported_block_of_another_shape_is_refused(imported):
     block(imported / "imported" / "train" / "long.zarr", np.ones((2, STEPS + 1, 2)))
-    with pytest.raises(store.StoreError, match=r"long.zarr: its members are \(65, 2\) of float64, those .* \(64, 2\)"):
+    with pytest.raises(
+        store.StoreError, match=r"long.zarr: state: its members are \(65, 2\) of float64, those .* \(64, 2\)"
+    ):
         make(listed(imported, train=["long"]), "long")
     assert not list((imported / "datasets").glob("long*"))
 
@@ -322,3 +324,33 @@ def test_memory_is_bounded_by_blocks(large, tmp_path):
             assert extra < 50, name
     written = store.open_group(Path(large[1]).parent / "dataset.zarr", "train")
     assert written["state"].nbytes + written["smooth"].nbytes > 398 * MIB
+
+
+def side_block(path, first, members=BLOCK, **variables):
+    """A block whose members are numbered: state, parameter and drag follow from the number of the member."""
+    number = np.arange(first, first + members, dtype=np.float64)
+    state = np.broadcast_to(number[:, None, None], (members, STEPS, 2)).copy()
+    found = {"state": (("member", "time", "field"), state, {"units": "1"})}
+    found["parameters"] = (("member", "parameter"), 10 * number[:, None])
+    found["drag"] = (("member", "time"), -state[:, :, 0])
+    found.update(variables)
+    coords = {"time": ("time", 0.1 * np.arange(STEPS)), "field": ["x", "y"], "parameter": ["nu"]}
+    kept = {k: v for k, v in found.items() if v is not None}
+    store.save(path, {"": xr.Dataset(kept, coords)}, chunk=8)
+
+
+def test_what_stands_beside_the_state_comes_along(tmp_path):
+    for split, count in {"train": 2, "val": 1}.items():
+        for i in range(count):
+            side_block(tmp_path / "blocks" / split / f"{i}.zarr", i * BLOCK)
+    side_block(tmp_path / "imported" / "train" / "file.zarr", 100, 5, drag=None)
+    out = make(listed(tmp_path, train=["file"]), "side", splits={"train": 40, "val": 10}, noise=NOISE)
+    train = store.open_group(out, "train")
+    numbers = np.array([*range(40), *range(100, 105)], np.float64)
+    assert list(train["parameter"].values) == ["nu"]
+    assert np.array_equal(train["parameters"].values, 10 * numbers[:, None])
+    assert np.array_equal(train["drag"].values[:40, 3], -numbers[:40]), "noise is for the state only"
+    assert np.isnan(train["drag"].values[40:]).all(), "what a file does not know is not made up"
+    side_block(tmp_path / "imported" / "train" / "other.zarr", 0, 5, parameters=None)
+    with pytest.raises(store.StoreError, match="other.zarr: it has no parameters"):
+        make(listed(tmp_path, train=["other"]), "other", splits={"train": 40, "val": 10})

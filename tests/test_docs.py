@@ -11,7 +11,8 @@ import pytest
 import yaml
 from workflow import HOME, Project, environment
 
-from physiglot import config
+from physiglot import checks, config
+from physiglot.symbols import PACKAGE
 
 PAGES = sorted([*HOME.glob("*.md"), *(HOME / "docs").glob("*.md")])
 EXAMPLES = {"rossler.yaml": "add_a_system", "perceptron.yaml": "add_a_model", "noise10.yaml": "add_a_study"}
@@ -68,8 +69,8 @@ def test_the_page_of_all_keys_is_up_to_date(refresh):
 def test_every_key_says_what_it_means(refresh):
     schemas = {s.__name__: s for s in refresh.nested([config.Config])}
     for folder in ("systems", "models", "tasks"):
-        for path in (config.PACKAGE / folder).glob("[!_]*.py"):
-            schemas[f"{folder}/{path.stem}"] = config.params_of(folder, path.stem, "")
+        for path in (PACKAGE / folder).glob("[!_]*.py"):
+            schemas[f"{folder}/{path.stem}"] = checks.params_of(folder, path.stem, "")
     silent = [f"{name}.{key}" for name, s in schemas.items() for key, f in s.model_fields.items() if not f.description]
     assert silent == []
 
@@ -101,7 +102,7 @@ def test_commands_exist(page):
     targets = set(re.findall(r"^([a-z-]+):", (HOME / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)) <= targets
     for module in re.findall(r"python -m physiglot\.(\w+)", text):
-        assert any((config.PACKAGE / name).is_file() for name in (f"{module}.py", f"{module}/__main__.py")), module
+        assert any((PACKAGE / name).is_file() for name in (f"{module}.py", f"{module}/__main__.py")), module
     for path in re.findall(r"`((?:src|tests|docs|rules|profiles|envs|benchmarks|\.ci)/[\w./-]+)`", text):
         made = any(path.endswith(name) for name in SOURCES)
         assert made or (HOME / path).exists(), f"{page.name}: {path}"

@@ -145,7 +145,7 @@ def test_code_of_a_system_with_changed_content(project):
 
 
 def test_code_that_three_stages_share(project):
-    project.insert("rollout.py", "open_rollouts")
+    project.insert("rollout.py", "open_asked")
     assert project.ran() == project.matching("evaluate/*", "plot/*", "table/*")
 
 

@@ -312,12 +312,12 @@ def test_parameters_are_read_without_heavy_imports():
     """What the configuration is checked with imports no torch, numba or matplotlib."""
     program = """
         import sys
-        from physiglot import config
+        from physiglot import checks
         from physiglot.symbols import PACKAGE
         for kind in ("systems", "models", "tasks"):
             for path in (PACKAGE / kind).glob("*.py"):
                 if path.stem != "__init__":
-                    config.params_of(kind, path.stem, "")
+                    checks.params_of(kind, path.stem, "")
         print(*{"torch", "numba", "matplotlib", "scipy", "zarr", "dask"} & set(sys.modules))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)

@@ -4,6 +4,7 @@ Data that fits stays in RAM as tensors, and a batch is one gather. What does not
 whole shards that a background thread renews (see `stream`).
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ Arrays = dict[str, torch.Tensor]
 
 
 def sources(dataset: Path, embedded: Path | None, split: str) -> dict[str, Any]:
-    """The lazy arrays of a split by batch name: `state`, `smooth` and, with an embedding, `embedded`."""
+    """The lazy arrays of a split by batch name: `state`, `smooth`, and, if there are any, `parameters`, `embedded`."""
     data = store.open_group(dataset, split)
     state = data["state"]
     found = {"state": state, "smooth": data.get("smooth", state)}
+    if "parameters" in data:
+        found["parameters"] = data["parameters"]
     if embedded is not None:
         found["embedded"] = store.open_group(embedded, split)["embedded"]
     return found
@@ -37,13 +40,19 @@ def unique(lazy: dict[str, Any]) -> list[Any]:
     return list({id(array): array for array in lazy.values()}.values())
 
 
-def in_memory(lazy: dict[str, Any]) -> Arrays:
-    """The arrays as float32 tensors, read shard by shard; equal sources share one tensor."""
+def in_memory(lazy: dict[str, Any], most: float = math.inf) -> Arrays:
+    """The arrays as float32 tensors, read shard by shard; equal sources share one tensor.
+
+    Of arrays above `most` GiB together, the first members that fit.
+    """
+    members = len(lazy["state"])
+    members = max(1, int(members * min(1.0, most / max(gibibytes(lazy), 1e-12))))
     tensors = {}
     for array in unique(lazy):
-        values = np.empty(array.shape, np.float32)
+        values = np.empty((members, *array.shape[1:]), np.float32)
         for start, stop in shards(array):
-            values[start:stop] = array[start:stop].values
+            if start < members:
+                values[start:stop] = array[start : min(stop, members)].values
         tensors[id(array)] = torch.from_numpy(values)
     return {name: tensors[id(array)] for name, array in lazy.items()}
 
@@ -88,13 +97,16 @@ class Sampler:
 
 
 def gather(arrays: Arrays, members: np.ndarray, starts: np.ndarray, window: int, device: Any = None) -> Arrays:
-    """Windows (batch, window, …) of arrays (member, time, …) by one index per array."""
+    """Windows (batch, window, …) of arrays (member, time, …) by one index per array; parameters have no time."""
     first = next(iter(arrays.values()))
     rows = torch.as_tensor(members * first.shape[1] + starts).to(first.device)
     index = (rows[:, None] + torch.arange(window, device=first.device)).reshape(-1)
     cut: dict[int, torch.Tensor] = {}
-    for array in arrays.values():
-        if id(array) not in cut:
+    for name, array in arrays.items():
+        if name == "parameters":
+            chosen = array.index_select(0, torch.as_tensor(members).to(array.device))
+            cut[id(array)] = chosen.to(device, non_blocking=True)
+        elif id(array) not in cut:
             states = array.flatten(0, 1).index_select(0, index)
             cut[id(array)] = states.unflatten(0, (len(members), window)).to(device, non_blocking=True)
     return {name: cut[id(array)] for name, array in arrays.items()}

@@ -1,5 +1,7 @@
 """The dataset of a system: all its blocks by split, with measurement noise, smoothing and statistics.
 
+What a block has beside `state`, one value or series for each member, comes along as it is.
+
 A Dask graph with one task per shard of the target store: each reads what goes into it from the blocks, simulated
 or imported, writes the shard, and returns moments and hashes; memory is bounded by one shard per thread, whatever
 the size of the dataset.
@@ -45,6 +47,19 @@ def smooth(state: np.ndarray, window: int, order: int) -> np.ndarray:
 
 
 @dataclass
+class Layout:
+    """What the members of a split look like: `state` and the further variables, name -> (dims, shape, dtype, attrs)."""
+
+    state: tuple
+    further: dict[str, tuple]
+
+    @classmethod
+    def of(cls, block: Any) -> "Layout":
+        found = {str(k): (v.dims, v.shape[1:], v.dtype, v.attrs) for k, v in block.data_vars.items()}
+        return cls(found.pop("state"), {k: v for k, v in found.items() if v[0][0] == "member"})
+
+
+@dataclass
 class Shard:
     """A shard of a split, from member `start` on: its pieces are (block, first member, past the last member)."""
 
@@ -87,16 +102,22 @@ def _shards(blocks: Path, split: str, spec: dict) -> list[Shard]:
     return shards
 
 
-def _read(source: Path, start: int, stop: int, like: tuple) -> np.ndarray:
-    state = store.open_group(source)["state"]
-    if (state.shape[1:], state.dtype) != like:
-        found, expected = (f"{shape} of {dtype}" for shape, dtype in ((state.shape[1:], state.dtype), like))
-        raise store.StoreError(f"{source}: its members are {found}, those of this split {expected}")
-    return state[start:stop].values
+def _read(source: Path, start: int, stop: int, name: str, like: tuple) -> np.ndarray:
+    """Members of a variable of a block. What an imported file does not know of a simulation is NaN."""
+    block = store.open_group(source)
+    if name not in block and like[2].kind == "f" and name != "parameters":
+        return np.full((stop - start, *like[1]), np.nan, like[2])
+    if name not in block:
+        raise store.StoreError(f"{source}: it has no {name}, which the others of this split have")
+    found = block[name].shape[1:], block[name].dtype
+    if found != like[1:3]:
+        there, expected = (f"{shape} of {dtype}" for shape, dtype in (found, like[1:3]))
+        raise store.StoreError(f"{source}: {name}: its members are {there}, those of this split {expected}")
+    return block[name][start:stop].values
 
 
-def _clean(shard: Shard, like: tuple) -> np.ndarray:
-    return _joined([_read(*piece, like) for piece in shard.pieces])
+def _clean(shard: Shard, name: str, like: tuple) -> np.ndarray:
+    return _joined([_read(*piece, name, like) for piece in shard.pieces])
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -111,7 +132,7 @@ def _observed(shard: Shard, like: tuple, noise: dict, std: np.ndarray | None) ->
     """
     parts, seed, name = [], noise["seed"], f"noise {shard.split}"
     for source, start, stop in shard.pieces:
-        state = _read(source, start, stop, like)
+        state = _read(source, start, stop, "state", like)
         if source.parts[-3] == "blocks":
             parts.append(observe(state, noise, generator(seed, name, int(source.stem)), std))
             continue
@@ -123,7 +144,7 @@ def _observed(shard: Shard, like: tuple, noise: dict, std: np.ndarray | None) ->
 
 
 def _moments(shard: Shard, like: tuple) -> moments.Moments:
-    return moments.of(_clean(shard, like))
+    return moments.of(_clean(shard, "state", like))
 
 
 def _spread(shards: list[Shard], like: tuple, spec: dict, threads: int) -> np.ndarray | None:
@@ -137,34 +158,31 @@ def _spread(shards: list[Shard], like: tuple, spec: dict, threads: int) -> np.nd
 
 
 def _part(
-    shard: Shard, like: tuple, target: Path, spec: dict, std: np.ndarray | None
+    shard: Shard, like: Layout, target: Path, spec: dict, std: np.ndarray | None
 ) -> tuple[moments.Moments, dict[str, str]]:
     """Read the pieces of a shard, write it; returns the moments of the observed state and the hashes."""
     noise = spec.get("noise")
     if noise and shard.split in noise["splits"]:
-        arrays = {"state": _observed(shard, like, noise, std)}
+        arrays = {"state": _observed(shard, like.state, noise, std)}
         if spec.get("smooth"):
             arrays["smooth"] = smooth(arrays["state"], **spec["smooth"])
     else:
-        arrays = {"state": _clean(shard, like)}
+        arrays = {"state": _clean(shard, "state", like.state)}
     digests = dict(store.fill(target, shard.split, name, shard.start, values) for name, values in arrays.items())
+    for name, kind in like.further.items():
+        digests.update([store.fill(target, shard.split, name, shard.start, _clean(shard, name, kind))])
     graph.release()
     return moments.of(arrays["state"]), digests
 
 
-def _allocate(target: Path, first: Any, split: str, members: int, options: dict) -> dict:
+def _allocate(target: Path, first: Any, like: Layout, split: str, members: int, options: dict) -> dict:
     noisy = options.get("noise") and split in options["noise"]["splits"]
-    names = ["state", "smooth"] if noisy and options.get("smooth") else ["state"]
-    state = first["state"]
-    spec = {
-        "dims": state.dims,
-        "shape": (members, *state.shape[1:]),
-        "dtype": state.dtype,
-        "attrs": state.attrs,
-    }
-    spec |= {"chunk": options["chunk"], "shard": options["block"]}
-    attrs = {k: v for k, v in first.attrs.items() if k != "fingerprint"}
-    store.allocate(target, split, {name: spec for name in names}, attrs)
+    kinds = {"state": like.state, **({"smooth": like.state} if noisy and options.get("smooth") else {}), **like.further}
+    arrays = {}
+    for name, (dims, shape, dtype, attrs) in kinds.items():
+        arrays[name] = {"dims": dims, "shape": (members, *shape), "dtype": dtype, "attrs": attrs}
+        arrays[name] |= {"chunk": options["chunk"], "shard": options["block"]}
+    store.allocate(target, split, arrays, {k: v for k, v in first.attrs.items() if k != "fingerprint"})
     return store.write_coordinates(target, split, store.coordinates(first))
 
 
@@ -178,13 +196,13 @@ def dataset(*, spec: dict, blocks: Path, out: Path, threads: int = 1) -> None:
 
     shards = {split: _shards(blocks, split, spec) for split in spec["splits"]}
     first = {split: store.open_group(parts[0].pieces[0][0]) for split, parts in shards.items()}
-    like = {split: (block["state"].shape[1:], block["state"].dtype) for split, block in first.items()}
-    spread = _spread(shards["train"], like["train"], spec, threads)
+    like = {split: Layout.of(block) for split, block in first.items()}
+    spread = _spread(shards["train"], like["train"].state, spec, threads)
     with store.new(out.parent) as target:
         digests: dict[str, str] = {}
         for split, parts in shards.items():
             members = parts[-1].start + sum(stop - start for _, start, stop in parts[-1].pieces)
-            digests |= _allocate(target, first[split], split, members, spec)
+            digests |= _allocate(target, first[split], like[split], split, members, spec)
         every = [shard for parts in shards.values() for shard in parts]
         tasks = [dask.delayed(_part)(shard, like[shard.split], target, spec, spread) for shard in every]
         results = graph.compute(tasks, threads)

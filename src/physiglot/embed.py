@@ -16,12 +16,15 @@ def _part(
 
     torch.set_num_threads(1)
     data = store.open_group(source, split).isel(member=slice(start, start + members))
-    states = (data["smooth"] if "smooth" in data else data["state"]).values
+    states = data["smooth"] if "smooth" in data else data["state"]
+    given = torch.as_tensor(data["parameters"].values, dtype=torch.float32) if "parameters" in data else None
     embedded = np.empty((*states.shape[:2], embedding.channels), np.float32)
     with torch.inference_mode():
         for i in range(0, len(states), spec["chunk"]):
-            piece = torch.as_tensor(states[i : i + spec["chunk"]], dtype=torch.float32)
-            embedded[i : i + spec["chunk"]] = embedding.embed(piece).numpy()
+            part = slice(i, i + spec["chunk"])
+            piece = torch.as_tensor(states[part].values, dtype=torch.float32)
+            beside = models.side(embedding.embed, None if given is None else given[part])
+            embedded[part] = embedding.embed(piece, **beside).numpy()
     if not np.isfinite(embedded).all():
         raise FloatingPointError(f"the embedding of {split} members {start}-{start + len(states) - 1} is not finite")
     hashes = dict([store.fill(target, split, "embedded", start, embedded)])

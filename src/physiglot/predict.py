@@ -1,4 +1,4 @@
-"""Let a trained model produce what its task asks for: rollouts from the first states of a split."""
+"""Let a trained model produce what its task asks for: rollouts from the first states of a split, or readings of it."""
 
 import time
 from pathlib import Path
@@ -9,45 +9,73 @@ import numpy as np
 from . import models, stage, store
 
 
-def _start(data: Any, rollout: dict) -> Any:
-    return data["state"].isel(time=0, member=slice(rollout.get("members"))).values + rollout.get("nudge", 0.0)
+def _batches(data: Any, ask: dict) -> list[Any]:
+    """The series that are asked for, as many at a time as they may be."""
+    data = data.isel(member=slice(ask.get("members")))
+    size = ask.get("batch") or data.sizes["member"]
+    return [data.isel(member=slice(i, i + size)) for i in range(0, data.sizes["member"], size)]
 
 
-def _roll(model: Any, start: np.ndarray, steps: int, options: dict) -> np.ndarray:
+def _parameters(data: Any, dtype: Any) -> Any:
     import torch
 
-    with torch.inference_mode():
-        return model.predict(torch.as_tensor(start, dtype=torch.float64), steps, **options).numpy()
+    return torch.as_tensor(data["parameters"].values, dtype=dtype) if "parameters" in data else None
 
 
-def predict(*, spec: dict, dataset: Path, weights: Path, out: Path, threads: int = 1) -> None:
-    """Write `prediction` (member, time, field), in physical units, for each of `spec["rollouts"]`.
-
-    `spec["options"]` are the options of the model's `predict`. Index 0 in time is the given state. Values that
-    are not finite are kept: a blow-up is a result.
-    """
+def _rollout(model: Any, data: Any, rollout: dict, options: dict) -> Any:
+    """`prediction` (member, time, field, …), in physical units; index 0 in time is the given state."""
     import torch
     import xarray as xr
 
+    dtype = getattr(torch, rollout.get("precision", "float64"))
+    model, steps = model.to(dtype), rollout.get("steps") or data.sizes["time"]
+    parts = []
+    for piece in _batches(data, rollout):
+        start = torch.as_tensor(piece["state"].isel(time=0).values + rollout.get("nudge", 0.0), dtype=dtype)
+        beside = models.side(model.predict, _parameters(piece, dtype))
+        parts.append(model.predict(start, steps, **beside, **options).numpy())
+    state = data["state"]
+    prediction = xr.DataArray(np.concatenate(parts), dims=state.dims, attrs=state.attrs)
+    dt = float(data["time"][1] - data["time"][0])
+    times = xr.DataArray(np.arange(steps) * dt, dims="time", attrs=data["time"].attrs)
+    where = {name: data[name] for name in state.dims[2:] if name in data.coords}
+    return xr.Dataset({"prediction": prediction}, {"time": times, **where})
+
+
+def _reading(model: Any, data: Any, reading: dict, options: dict) -> Any:
+    """What the model reads in whole series, each variable (member, …)."""
+    import torch
+    import xarray as xr
+
+    model, parts = model.to(torch.float64), []
+    for piece in _batches(data, reading):
+        state = torch.as_tensor(piece["state"].values, dtype=torch.float64)
+        parts.append(model.read(state, **models.side(model.read, _parameters(piece, torch.float64)), **options))
+    found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+    dims = {name: ["member", *(f"{name}_{i}" for i in range(1, values.ndim))] for name, values in found.items()}
+    return xr.Dataset({name: (dims[name], values) for name, values in found.items()})
+
+
+def predict(*, spec: dict, dataset: Path, weights: Path, out: Path, threads: int = 1) -> None:
+    """Write a group for each of `spec["rollouts"]` (see `_rollout`) and `spec["readings"]` (see `_reading`).
+
+    `spec["options"]` are the options of the model's `predict` or `read`. Values that are not finite are kept: a
+    blow-up is a result.
+    """
+    import torch
+
     torch.set_num_threads(threads)
-    model = models.load(weights).double()
-    groups = {}
-    for name, rollout in spec["rollouts"].items():
-        data = store.open_group(dataset.parent, rollout.get("split", "test"))
-        start, steps = _start(data, rollout), rollout.get("steps") or data.sizes["time"]
-        began = time.monotonic()
-        values = _roll(model, start, steps, spec["options"])
-        seconds = time.monotonic() - began
-        state = data["state"]
-        prediction = xr.DataArray(values, dims=state.dims, attrs=state.attrs)
-        dt = float(data["time"][1] - data["time"][0])
-        times = xr.DataArray(np.arange(steps) * dt, dims="time", attrs=data["time"].attrs)
-        groups[name] = xr.Dataset({"prediction": prediction}, {"time": times, "field": data["field"]})
-        lost = float(1 - np.isfinite(values).mean())
-        print(
-            f"{name}: {len(values)} members x {steps} steps in {seconds:.2f} s, {lost:.1%} not finite",
-            flush=True,
-        )
+    model, groups = models.load(weights), {}
+    for kind, ask_of in (("rollouts", _rollout), ("readings", _reading)):
+        for name, ask in spec.get(kind, {}).items():
+            data = store.open_group(dataset.parent, ask.get("split", "test"))
+            began = time.monotonic()
+            with torch.inference_mode():
+                groups[name] = ask_of(model, data, ask, spec["options"])
+            seconds = time.monotonic() - began
+            lost = {k: float(1 - np.isfinite(v.values).mean()) for k, v in groups[name].data_vars.items()}
+            told = ", ".join(f"{k} {groups[name][k].shape}, {share:.1%} not finite" for k, share in lost.items())
+            print(f"{name}: {told}, in {seconds:.2f} s", flush=True)
     store.save(out.parent, groups)
 
 

@@ -23,6 +23,7 @@ from .files import replacing
 
 CODECS = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle"}
 PIECE = 2**18
+NAMES = {"field": "fields", "parameter": "parameters"}  # dimension -> attribute that holds its names
 
 
 class StoreError(ValueError):
@@ -96,9 +97,9 @@ def open_group(store: Path, group: str = "", chunks: Any = None) -> Any:
     root = check(store, group)
     _zarr()
     dataset = xr.open_zarr(Path(store), group=group or None, chunks=chunks, consolidated=False)
-    fields = dataset.attrs.get("fields")
-    if fields and "field" in dataset.dims:
-        dataset = dataset.assign_coords(field=list(fields))
+    for dim, attribute in NAMES.items():
+        if dim in dataset.dims and dataset.attrs.get(attribute):
+            dataset = dataset.assign_coords({dim: list(dataset.attrs[attribute])})
     merged = {**root, **dataset.attrs}
     dataset.attrs = {k: v for k, v in merged.items() if k not in ("groups", "files", "notes")}
     return dataset
@@ -210,8 +211,8 @@ def save(store: Path, datasets: dict[str, Any], chunk: int = 64, notes: dict | N
     digests: dict[str, str] = {}
     with new(store) as temporary:
         for group, dataset in datasets.items():
-            fields = [str(f) for f in dataset["field"].values] if "field" in dataset.coords else None
-            extra = {**dataset.attrs, **({"fields": fields} if fields else {})}
+            names = {a: [str(v) for v in dataset[d].values] for d, a in NAMES.items() if d in dataset.coords}
+            extra = {**dataset.attrs, **names}
             for name, variable in dataset.data_vars.items():
                 members = max(1, variable.shape[0])
                 size = min(chunk, members)

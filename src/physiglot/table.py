@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import drawing, files, stage
-from .rollout import open_rollouts
+from .rollout import open_asked
 
 COLUMNS = ("study", "variant", "metric", "value", "error", "seeds", "published", "source")
 
@@ -136,8 +136,8 @@ def _csv(found: list[dict]) -> str:
 
 def _open(task: Any, spec: dict, study: dict, metrics: list[dict]) -> Any:
     """The study as its task compares it, its predictions opened lazily, one per seed."""
-    rollouts = study["task"]["params"]["rollouts"]
-    pairs = [open_rollouts(Path(study["data"]), Path(folder) / "prediction.zarr", rollouts) for folder in study["runs"]]
+    asked = study["task"]["params"]
+    pairs = [open_asked(Path(study["data"]), Path(folder) / "prediction.zarr", asked) for folder in study["runs"]]
     return task.Study(
         name=study["name"],
         label=study["label"],

@@ -225,11 +225,14 @@ class Loop:
         print(f"step {self.step}/{self.steps} {text} | {speed:.1f} steps/s, {eta:.0f} s left", flush=True)
 
 
-def fit(model: Any, dataset: Path, embedded: Path | None) -> None:
-    """The closed-form part of a model, on the whole training split."""
+def fit(model: Any, dataset: Path, embedded: Path | None, most: float = math.inf) -> None:
+    """The closed-form part of a model, on the whole training split, or the part of it that `most` GiB hold."""
     if hasattr(model, "fit"):
-        arrays = batches.in_memory(batches.sources(dataset, embedded, "train"))
-        arrays["val"] = batches.in_memory(batches.sources(dataset, embedded, "val"))["state"]
+        arrays = batches.in_memory(batches.sources(dataset, embedded, "train"), most)
+        val = batches.in_memory(batches.sources(dataset, embedded, "val"), most)
+        arrays |= {
+            "val" if name == "state" else f"val_{name}": val[name] for name in ("state", "parameters") if name in val
+        }
         values = model.fit(arrays)
         print("fit: " + " ".join(f"{k} {v:.6g}" for k, v in values.items()), flush=True)
 
@@ -244,12 +247,12 @@ def _embedding(weights: Path | None, embedded: Path | None) -> Any:
 
 
 def _begin(
-    model: Any, snapshots: checkpoint.Snapshots, warm_start: bool, dataset: Path, embedded: Path | None
+    model: Any, snapshots: checkpoint.Snapshots, training: dict, dataset: Path, embedded: Path | None
 ) -> dict[str, Any] | None:
     """The state of an interrupted training; without one, the model is fitted or gets the weights of a warm start."""
-    state, warm = snapshots.resume(), snapshots.warm() if warm_start else None
+    state, warm = snapshots.resume(), snapshots.warm() if training["warm_start"] else None
     if state is None and warm is None:
-        fit(model, dataset, embedded)
+        fit(model, dataset, embedded, training["in_memory"])
     elif state is None:
         print("warm start from the previous weights", flush=True)
         model.load_state_dict(warm)
@@ -285,8 +288,7 @@ def train(
     model = models.build(part, mean, std, embedding)
     snapshots = checkpoint.Snapshots(out.parent / "ckpt", key, lineage)
     first = ranks.rank == 0
-    warm_start = part["training"]["warm_start"]
-    state = ranks.same(_begin(model, snapshots, warm_start, data_store, embedded_store) if first else None)
+    state = ranks.same(_begin(model, snapshots, part["training"], data_store, embedded_store) if first else None)
     model.load_state_dict(ranks.same(model.state_dict()))
     model.to(device).train()
     data = batches.open_split(data_store, embedded_store, "train", part["training"], seed, device, ranks)

@@ -1,5 +1,6 @@
 """What is trained: one module per model, found by its name. Weights are self-describing."""
 
+import inspect
 import io
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,12 @@ def build(part: dict, mean: Any, std: Any, embedding: Any = None) -> Any:
     model = module.Model(module.Params(**part["params"]), mean=mean, std=std, embedding=embedding)
     model.part = part
     return model
+
+
+def side(method: Any, parameters: Any) -> dict[str, Any]:
+    """`parameters` (member, parameter) as the argument of a model's method, if the data have them and it wants them."""
+    wanted = parameters is not None and "parameters" in inspect.signature(method).parameters
+    return {"parameters": parameters} if wanted else {}
 
 
 def save(path: Path, model: Any) -> None:

@@ -100,7 +100,7 @@ class Model(nn.Module):
             hidden = self.drive(hidden, state)
         return hidden
 
-    def read(self, hidden: Tensor) -> Tensor:
+    def output(self, hidden: Tensor) -> Tensor:
         return self.mean + self.std * (self.readout @ hidden).T
 
     def moments(self, series: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,7 +153,7 @@ class Model(nn.Module):
         state = batch["state"].to(self.readout)
         hidden, errors = self.warm(state[:, :1]), []
         for target in state[:, 1:].unbind(1):
-            errors.append(((self.read(hidden) - target) / self.std).square().mean())
+            errors.append(((self.output(hidden) - target) / self.std).square().mean())
             hidden = self.drive(hidden, target)
         return {"loss": torch.stack(errors).mean()}
 
@@ -168,6 +168,6 @@ class Model(nn.Module):
         hidden = self.warm(known if history is None else torch.cat([history.to(start), known], dim=1))
         states = [start]
         for _ in range(steps - 1):
-            states.append(self.read(hidden))
+            states.append(self.output(hidden))
             hidden = self.drive(hidden, states[-1])
         return torch.stack(states, dim=1)
