@@ -9,6 +9,7 @@ exact), monomials of the state as further channels (a dictionary, Williams, Kevr
 operator exp(S - D) with S skew and D >= 0, which cannot grow (|eigenvalues| <= 1).
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,8 @@ from torch.nn import functional
 
 from ..strict import Strict
 from .polynomial import monomials
+
+Decode = Callable[[Tensor], Tensor]
 
 ROWS = 256  # states whose hidden units stay in the cache of a core
 
@@ -85,6 +88,35 @@ def in_pieces(network: nn.Sequential, x: Tensor) -> Tensor:
     return Pieces.apply(x.flatten(0, -2), *weights, isinstance(act, nn.ReLU)).unflatten(0, x.shape[:-1])
 
 
+def advance(matrix: Tensor, z: Tensor, steps: int) -> Tensor:
+    """z, K z, … K^(steps-1) z of z (batch, channel), as (batch, steps, channel); K may be one for each of the batch."""
+    transposed, states = matrix.mT, [z[:, None]]
+    for _ in range(steps - 1):
+        states.append(states[-1] @ transposed)
+    return torch.cat(states, 1)
+
+
+def window_terms(weights: Any, states: Tensor, z: Tensor, matrix: Tensor, decode: Decode) -> dict[str, Tensor]:
+    """The terms of the loss of windows `states` (batch, time, …) with embeddings z, summed over time.
+
+    Those of the dynamics are left out where neither of them has a weight: what remains is an autoencoder.
+    """
+    steps = states.shape[1]
+    terms = {"reconstruction": steps * functional.mse_loss(decode(z), states)}
+    if weights.dynamics or weights.consistency:
+        advanced = advance(matrix, z[:, 0], steps)
+        terms["dynamics"] = steps * functional.mse_loss(decode(advanced), states)
+        terms["consistency"] = steps * functional.mse_loss(advanced, z)
+    terms["decay"] = steps * matrix.square().sum((-2, -1)).mean()
+    return terms
+
+
+def balance(weights: Strict, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The terms and their weighted sum, the loss."""
+    values = weights.model_dump()
+    return {"loss": sum((values[name] * term for name, term in terms.items()), torch.zeros(())), **terms}
+
+
 class Operator(nn.Module):
     """K of size n: diagonal and skew off-diagonals, K[i, i+j] = k, K[i+j, i] = -k; or the exponential of such."""
 
@@ -100,13 +132,6 @@ class Operator(nn.Module):
         if self.stable:
             return torch.matrix_exp(skew - torch.diag(functional.softplus(self.diagonal)))
         return skew + torch.diag(self.diagonal)
-
-    def powers(self, z: Tensor, steps: int) -> Tensor:
-        """z, K z, … K^(steps-1) z of z (batch, channel), as (batch, steps, channel)."""
-        k, states = self.matrix(), [z]
-        for _ in range(steps - 1):
-            states.append(states[-1] @ k.T)
-        return torch.stack(states, 1)
 
 
 class Model(nn.Module):
@@ -135,32 +160,24 @@ class Model(nn.Module):
             return x[..., :0]
         return x if self.params.dictionary == 1 else monomials(x, self.params.dictionary)[..., 1:]
 
-    def embed(self, state: Tensor) -> Tensor:
+    def embed(self, state: Tensor, parameters: Tensor | None = None) -> Tensor:
         """F: (…, field) in physical units -> (…, channel)."""
         x = (state - self.mean) / self.std
         return torch.cat([self._given(x), self.norm(in_pieces(self.encoder, x))], -1)
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, parameters: Tensor | None = None) -> Tensor:
         """G: (…, channel) -> (…, field) in physical units. Exact if the state is among the channels."""
         x = z[..., : len(self.mean)] if self.params.state else in_pieces(self.decoder, z)
         return x * self.std + self.mean
 
     def loss(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:
         """The sum over the window of reconstruction, dynamics and latent consistency, and the decay of K."""
-        p, states = self.params, batch["smooth"]
-        z, steps = self.embed(states), states.shape[1]
-        advanced = self.operator.powers(z[:, 0], steps)
-        terms = {
-            "reconstruction": steps * functional.mse_loss(self.decode(z), states),
-            "dynamics": steps * functional.mse_loss(self.decode(advanced), states),
-            "consistency": steps * functional.mse_loss(advanced, z),
-            "decay": steps * self.operator.matrix().square().sum(),
-        }
-        weights = p.model_dump()
-        total = sum((weights[name] * value for name, value in terms.items()), torch.zeros(()))
-        return {"loss": total, **terms}
+        states = batch["smooth"]
+        return balance(
+            self.params, window_terms(self.params, states, self.embed(states), self.operator.matrix(), self.decode)
+        )
 
     def predict(self, start: Tensor, steps: int) -> Tensor:
         """(member, field) -> (member, steps, field): G K^j F x_0, index 0 the given start."""
-        states = self.decode(self.operator.powers(self.embed(start), steps))
+        states = self.decode(advance(self.operator.matrix(), self.embed(start), steps))
         return torch.cat([start[:, None], states[:, 1:]], 1)

@@ -1,0 +1,40 @@
+"""Frames of fields: leading dimensions folded into one, and the parameters of a system beside each frame."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+FRAMES = 64  # frames that pass through a network at once where no gradient is kept: bounds the memory of a long series
+
+
+def framewise(network: Callable[[Tensor], Tensor], x: Tensor, trailing: int) -> Tensor:
+    """`network` on the last `trailing` dimensions of x, the dimensions before folded into one."""
+    lead, flat = x.shape[: x.ndim - trailing], x.flatten(0, x.ndim - trailing - 1) if x.ndim > trailing else x[None]
+    if torch.is_grad_enabled() or len(flat) <= FRAMES:
+        y = network(flat)
+    else:
+        y = torch.cat([network(piece) for piece in flat.split(FRAMES)])
+    return y.view(*lead, *y.shape[1:])
+
+
+def beside(parameters: Tensor, lead: torch.Size | tuple[int, ...]) -> Tensor:
+    """(member, parameter) -> (member, …, parameter), the same for all frames (member, …) of a member."""
+    if not lead:
+        return parameters[0] if parameters.ndim == 2 else parameters
+    ones = [1] * (len(lead) - 1)
+    return parameters.view(len(parameters), *ones, -1).expand(*lead, parameters.shape[-1])
+
+
+def given(parameters: Tensor | None, model: str, what: str) -> Tensor:
+    """The parameters, or a ValueError that says who needs them."""
+    if parameters is None:
+        raise ValueError(f"models.{model}: the data has no `parameters`: {what} is needed")
+    return parameters
+
+
+def divisible(grid: list[int], factor: int) -> list[int]:
+    """A grid that `factor` divides in every direction. Raises ValueError otherwise."""
+    if any(n % factor for n in grid):
+        raise ValueError(f"grid {grid} must consist of multiples of {factor}")
+    return grid
