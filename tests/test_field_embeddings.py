@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from synthetic import MEAN, STD, wakes
 from torch import Tensor
 from torch.nn import functional
-from wakes import MEAN, STD, wakes
 
 from physiglot import frames, models
 from physiglot.models import koopman, koopman_cylinder, koopman_gray_scott, pca
