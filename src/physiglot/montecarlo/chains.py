@@ -75,6 +75,14 @@ def _check_windows(windows: list[list[float]]) -> None:
         raise ValueError("windows is empty: give at least one [low, high]")
 
 
+def checked(temperatures: np.ndarray) -> np.ndarray:
+    """Temperatures as float64, none below zero and none NaN."""
+    found = np.asarray(temperatures, dtype=np.float64)
+    if not np.all(found >= 0):
+        raise ValueError(f"temperature {found[~(found >= 0)][0]}: it must be 0 or more.")
+    return found
+
+
 def seed(rng: np.random.Generator) -> np.uint64:
     """The key of all counter-based streams of a block."""
     return np.uint64(rng.integers(2**64, dtype=np.uint64))
@@ -95,6 +103,17 @@ def over_chains(work: Callable[[int, int], None], chains: int, together: int = 1
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, *group) for group in groups]:
             done.result()
+
+
+def kept(store: str, count: int, sites: int) -> np.ndarray:
+    """The sites of a lattice whose values are stored: all, none, or `sites` of them, the same in every block."""
+    if store == "none":
+        return np.empty(0, np.int64)
+    if store == "full":
+        return np.arange(count)
+    if not 1 <= sites < count:
+        raise ValueError(f"sites {sites}: from a lattice of {count} sites, 1 to {count - 1} can be drawn.")
+    return np.sort(np.random.default_rng(count).choice(count, sites, replace=False))
 
 
 def pack(spins: np.ndarray) -> np.ndarray:
@@ -119,7 +138,13 @@ def dataset(
     params: Run,
     attributes: dict,
 ) -> xr.Dataset:
-    """The data set of a system: `state`, `parameters` and one (member, time) variable per observable."""
+    """The data set of a system: `state`, `parameters` and one (member, time) variable per observable.
+
+    Without fields, energy and magnetisation stand in for the state.
+    """
+    if not fields:
+        fields = ["energy", "magnetisation"]
+        state = np.stack([observables[f] for f in fields], axis=-1).astype(np.float32)
     time = params.thermalisation + params.sweeps * np.arange(1, params.steps + 1)
     return xr.Dataset(
         {

@@ -39,9 +39,7 @@ def evolve(
 
     A chain is a function of (seed, `first` + its index) and its temperature: alone or in a batch, bit for bit.
     """
-    temperatures = np.asarray(temperatures, dtype=np.float64)
-    if not np.all(temperatures >= 0):
-        raise ValueError(f"temperature {temperatures[~(temperatures >= 0)][0]}: it must be 0 or more.")
+    temperatures = chains.checked(temperatures)
     if dynamics != "metropolis_random_site":
         raise ValueError(f"dynamics {dynamics!r} is unknown; allowed: metropolis_random_site.")
     rows, width = lattices.shape(lattice, size)

@@ -11,7 +11,7 @@ from . import lattices
 from .philox import HALF, JIT, START, SWEEP, fill
 
 BLOCKS = 256
-ONE, TWO, THREE, SEVEN, EIGHT = (np.uint64(n) for n in (1, 2, 3, 7, 8))
+ZERO, ONE, TWO, THREE, SEVEN, EIGHT = (np.uint64(n) for n in (0, 1, 2, 3, 7, 8))
 CHAIN, SQUARE, TRIANGULAR, HONEYCOMB = (lattices.CODE[n] for n in ("chain", "square", "triangular", "honeycomb"))
 
 
@@ -36,12 +36,12 @@ def _surroundings(spins, word, lattice, rows, width):
     # ⌊⌊w·N/2³²⌋/width⌋ = ⌊w·rows/2³²⌋: no division.
     row, i = (word * rows) >> HALF, (word * count) >> HALF
     column = i - row * width
-    left = i - ONE if column != 0 else i + width - ONE
-    right = i + ONE if column != width - ONE else i + ONE - width
+    left = i - ONE + (width if column == 0 else ZERO)
+    right = i + ONE - (width if column == width - ONE else ZERO)
     up = _bit(spins, left) + _bit(spins, right)
     if lattice != CHAIN:
-        above = -width if row != 0 else count - width
-        below = width if row != rows - ONE else width - count
+        above = (count if row == 0 else ZERO) - width
+        below = width - (count if row == rows - ONE else ZERO)
         if lattice != HONEYCOMB:
             up += _bit(spins, i + above) + _bit(spins, i + below)
             if lattice == TRIANGULAR:

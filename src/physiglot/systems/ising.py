@@ -51,13 +51,9 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
         keep=full,
     )
     observables = {name: getattr(trajectory, name) for name in ("energy", "magnetisation", "flips")}
-    if full:
-        state, fields = trajectory.states, [f"byte{i}" for i in range(trajectory.states.shape[2])]
-    else:
-        fields = ["energy", "magnetisation"]
-        state = np.stack([observables[f] for f in fields], axis=-1).astype(np.float32)
+    fields = [f"byte{i}" for i in range(trajectory.states.shape[2])] if full else []
     attributes = params.model_dump(include={"lattice", "size", "dynamics", "start", "sweeps", "thermalisation"})
     sites = lattices.sites(params.lattice, params.size)
     return chains.dataset(
-        state, fields, temperatures, observables, params, {"system": "ising", "sites": sites, **attributes}
+        trajectory.states, fields, temperatures, observables, params, {"system": "ising", "sites": sites, **attributes}
     )
