@@ -24,8 +24,8 @@ def tokens(time: int, dtype: torch.dtype = torch.float64, batch: int = 2) -> Ten
     return torch.randn(batch, time, WIDTH, dtype=dtype, generator=torch.Generator().manual_seed(1))
 
 
-def one_by_one(stack: attention.Decoder, x: Tensor) -> Tensor:
-    caches = stack.caches()
+def one_by_one(stack: attention.Decoder, x: Tensor, prefix: Tensor | None = None) -> Tensor:
+    caches = stack.caches(prefix)
     return torch.cat([stack(x[:, t : t + 1], t, caches) for t in range(x.shape[1])], 1)
 
 
@@ -105,6 +105,46 @@ def test_one_layer_looks_back_exactly_one_window(cached):
 
     assert change(t - WINDOW + 1) > 1e-4
     assert change(t - WINDOW) == 0
+
+
+# --- a prefix -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("rotary", [False, True])
+def test_cache_is_the_banded_forward_after_a_prefix(rotary, count):
+    """Over three windows, and with the gradient with respect to the prefix."""
+    stack, x, prefix = decoder(rotary=rotary), tokens(3 * WINDOW), tokens(count).flip(2).requires_grad_()
+    whole = stack(x, prefix=prefix)
+    assert whole.shape == x.shape
+    steps = one_by_one(stack, x, prefix)
+    assert (steps - whole).abs().max() <= 1e-10
+    with torch.no_grad():
+        assert (one_by_one(stack, x, prefix) - whole).abs().max() <= 1e-10
+    slopes = [torch.autograd.grad((y * x).sum(), prefix)[0] for y in (whole, steps)]
+    assert (slopes[0] - slopes[1]).abs().max() <= 1e-10 and slopes[0].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+@torch.no_grad()
+def test_a_prefix_is_never_dropped_and_the_window_behind_it_moves(rotary):
+    stack, x, prefix = decoder(layers=1, rotary=rotary), tokens(4 * WINDOW), tokens(1, batch=2)
+    moved = prefix.clone()
+    moved[..., 0] += 1
+    assert ((stack(x, prefix=moved) - stack(x, prefix=prefix)).abs().amax((0, 2)) > 1e-4).all()
+    last, y = 4 * WINDOW - 1, x.clone()
+    y[:, last - WINDOW] += 1
+    assert torch.equal(stack(x, prefix=prefix)[:, last], stack(y, prefix=prefix)[:, last])
+    y[:, last - WINDOW + 1, 0] += 1
+    assert (stack(x, prefix=prefix) - stack(y, prefix=prefix))[:, last].abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_what_tokens_see_of_a_prefix_does_not_depend_on_their_position():
+    """In one layer with rotary positions equal tokens give equal outputs, however far they are from the prefix."""
+    stack, prefix = decoder(layers=1, rotary=True), tokens(1)
+    found = stack(tokens(1).flip(2).repeat(1, 40, 1), prefix=prefix)
+    assert (found[:, WINDOW:] - found[:, WINDOW : WINDOW + 1]).abs().max() < 1e-10
 
 
 # --- positions ----------------------------------------------------------------------------------

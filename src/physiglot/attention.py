@@ -2,7 +2,8 @@
 
 The mask is banded: token t attends to t-W+1 … t, in training as in generation. So the cached rollout is the
 training graph, for any length (a window that is recomputed from its first token is another function beyond one
-layer, because cached keys carry what is older than the window).
+layer, because cached keys carry what is older than the window). Tokens of a prefix have no position and are never
+dropped: what holds for the whole series, such as a viscosity.
 """
 
 from typing import NamedTuple
@@ -48,6 +49,8 @@ class Where(NamedTuple):
     turn: Tensor | None  # rotation (2, time, 1, 1, channels / 2)
     mask: Tensor | None
     window: int
+    prefix: int = 0  # tokens before the first position
+    fixed: bool = False  # the tokens at hand are a prefix that the caches are to keep
 
 
 def fusible(x: Tensor) -> bool:
@@ -62,6 +65,23 @@ class Cache:
     def __init__(self, window: int):
         self.window, self.count = window, 0
         self.both: Tensor | None = None
+        self.prefix: Tensor | None = None
+
+    def fix(self, both: Tensor) -> Tensor:
+        """Keep the keys and values of a prefix."""
+        self.prefix = both
+        return both
+
+    def visible(self, both: Tensor, turn: Tensor | None) -> Tensor:
+        """Add the key and value of a token; return those it may look at, the prefix among them.
+
+        Queries see a prefix without rotation. They are rotated here, so its keys are rotated as they are.
+        """
+        recent = self.append(both)
+        if self.prefix is None:
+            return recent
+        keys = self.prefix[0] if turn is None else rotate(self.prefix[0], turn)
+        return torch.cat([torch.stack([keys, self.prefix[1]]), recent], 3)
 
     def append(self, both: Tensor) -> Tensor:
         """Add the key and value (2, batch, head, 1, channel) of a token; return those it may look at."""
@@ -87,6 +107,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, where: Where, cache: Cache | None = None) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        if where.prefix:
+            return self.out(self._after_prefix(qkv.permute(2, 0, 3, 1, 4), where).transpose(1, 2).flatten(2))
         if where.turn is not None:
             qkv = torch.cat([rotate(qkv[:, :, :2], where.turn), qkv[:, :, 2:]], 2)
         if cache is None and qkv.shape[1] <= LONGEST and fusible(qkv):
@@ -95,9 +117,26 @@ class Attention(nn.Module):
             return self.out(fused.Attention.apply(qkv, where.window).flatten(2))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if cache is not None:
-            k, v = cache.append(torch.stack([k, v]))
+            both = torch.stack([k, v])
+            k, v = cache.fix(both) if where.fixed else cache.visible(both, where.turn)
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=where.mask)
         return self.out(y.transpose(1, 2).flatten(2))
+
+    @staticmethod
+    def _after_prefix(qkv: Tensor, where: Where) -> Tensor:
+        """All tokens at once, (3, batch, head, token, channel): the prefix sees itself, the others see it as well."""
+        (q, k, v), n = qkv, where.prefix
+        first = functional.scaled_dot_product_attention(q[:, :, :n], k[:, :, :n], v[:, :, :n])
+        queries, keys = q[:, :, n:], k[:, :, n:]
+        to_prefix = queries @ k[:, :, :n].mT
+        if where.turn is not None:
+            turn = where.turn[:, :, 0, 0]
+            queries, keys = rotate(queries, turn), rotate(keys, turn)
+        among = queries @ keys.mT
+        if where.mask is not None:
+            among = among.masked_fill(~where.mask, -torch.inf)
+        weights = (torch.cat([to_prefix, among], -1) / q.shape[-1] ** 0.5).softmax(-1)
+        return torch.cat([first, weights @ v], 2)
 
 
 class Gelu(nn.Module):
@@ -135,8 +174,13 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, norm) for _ in range(layers))
         self.norm = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[norm](width)
 
-    def caches(self) -> list[Cache]:
-        return [Cache(self.window) for _ in self.blocks]
+    def caches(self, prefix: Tensor | None = None) -> list[Cache]:
+        """Empty caches; with a prefix (batch, token, width), caches that will keep it."""
+        caches = [Cache(self.window) for _ in self.blocks]
+        if prefix is not None:
+            for block, cache in zip(self.blocks, caches, strict=True):
+                prefix = block(prefix, Where(None, None, None, self.window, fixed=True), cache)
+        return caches
 
     def _where(self, x: Tensor, begin: int, alone: bool) -> Where:
         time = x.shape[1]
@@ -146,11 +190,15 @@ class Decoder(nn.Module):
             return Where(None, rotation(positions, self.width // self.heads)[:, :, None, None], mask, self.window)
         return Where(sinusoids(positions, self.width), None, mask, self.window)
 
-    def forward(self, x: Tensor, begin: int = 0, caches: list[Cache] | None = None) -> Tensor:
-        """All tokens at once; or, with `caches`, one token at position `begin`."""
+    def forward(
+        self, x: Tensor, begin: int = 0, caches: list[Cache] | None = None, prefix: Tensor | None = None
+    ) -> Tensor:
+        """All tokens at once, after the `prefix` if there is one; or, with `caches`, one token at position `begin`."""
         where = self._where(x, begin, alone=caches is not None)
         if where.added is not None:
             x = x + where.added
+        if prefix is not None:
+            x, where = torch.cat([prefix, x], 1), where._replace(prefix=prefix.shape[1])
         for i, block in enumerate(self.blocks):
             x = block(x, where, caches[i] if caches else None)
-        return self.norm(x)
+        return self.norm(x[:, where.prefix :])
