@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from . import files
+from .animation import Animation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Drawing: TypeAlias = "Figure | Animation"
 TRUTH = "#1a1a1a"
 MODEL = "#d55e00"
 QUIET = "#8c8c8c"
@@ -90,12 +92,19 @@ def placeholder(message: str) -> Figure:
     return figure
 
 
-def save(figure: Figure, stem: Path | str) -> None:
-    """Write `stem`.svg and `stem`.png: the same figure gives the same bytes, with no date in either."""
+def save(figure: Drawing, stem: Path | str) -> None:
+    """Write `stem`.svg and `stem`.png, or `stem`.gif and `stem`.png of an animation.
+
+    The same figure gives the same bytes, with no date in either.
+    """
     from matplotlib import rc_context
 
+    if isinstance(figure, Animation):
+        with rc_context(STYLE):
+            return figure.save(stem)
     with rc_context({**STYLE, "svg.hashsalt": "physiglot", "svg.fonttype": "path"}):
         figure.savefig(f"{stem}.svg", format="svg", metadata={"Date": None, "Creator": None})
+        figure.set_layout_engine("none")  # it stays as it is now
         figure.savefig(f"{stem}.png", format="png", metadata={"Software": None})
 
 
@@ -241,7 +250,7 @@ def return_map(curve: np.ndarray, pairs: np.ndarray, name: str, note: str) -> Fi
 
 
 def write(figures: dict, folder: Path) -> None:
-    """Write every figure as SVG and PNG into `folder`, which appears whole."""
+    """Write every figure as SVG (an animation as GIF) and PNG into `folder`, which appears whole."""
     with files.replacing(folder) as temporary:
         temporary.mkdir()
         for name, figure in figures.items():

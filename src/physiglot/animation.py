@@ -1,0 +1,62 @@
+"""Moving pictures: a figure of which some artists change, written as a GIF that is the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+
+COLOURS = 64
+HOLD = 10
+
+
+@dataclass(frozen=True)
+class Animation:
+    """`update(k)` sets the `moving` artists of `figure` to frame k; all else stays, and is drawn once.
+
+    `interval` is the time of a frame in milliseconds; the last one stays ten times as long. It loops for ever.
+    """
+
+    figure: Figure
+    moving: Iterable[Artist]
+    update: Callable[[int], None]
+    frames: int
+    interval: int = 90
+
+    def _pictures(self) -> list[Any]:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from PIL import Image
+
+        canvas = FigureCanvasAgg(self.figure)
+        for artist in self.moving:
+            artist.set_animated(True)
+        canvas.draw()
+        still = canvas.copy_from_bbox(self.figure.bbox)
+        pictures: list[Any] = []
+        for frame in range(self.frames):
+            self.update(frame)
+            canvas.restore_region(still)
+            for artist in self.moving:
+                self.figure.draw_artist(artist)
+            pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+        for artist in self.moving:
+            artist.set_animated(False)
+        return pictures
+
+    def save(self, stem: Path | str) -> None:
+        """Write `stem`.gif, and its last frame as `stem`.png."""
+        from PIL import Image
+
+        pictures = self._pictures()
+        pictures[-1].save(f"{stem}.png")
+        palette = pictures[len(pictures) // 2].quantize(COLOURS, dither=Image.Dither.NONE)
+        first, *rest = (p.quantize(COLOURS, palette=palette, dither=Image.Dither.NONE) for p in pictures)
+        times = [self.interval] * len(rest) + [self.interval * HOLD]
+        first.save(f"{stem}.gif", save_all=True, append_images=rest, duration=times, loop=0, optimize=False)
