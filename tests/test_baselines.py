@@ -199,6 +199,32 @@ def test_persistence_modes(data):
     assert torch.equal(model.predict(start, 9)[:, 1:], model.mean.expand(5, 8, 3))
 
 
+def test_persistence_of_fields():
+    """(member, time, field, y, x): the start, the mean of a field everywhere, and the mean frame at a time."""
+    state = torch.randn(6, 4, 2, 3, 5, generator=torch.Generator().manual_seed(0))
+    data, start = {"state": state}, state[:2, 0]
+    moments = {"mean": state.mean((0, 1, 3, 4)), "std": state.std((0, 1, 3, 4))}
+    module = import_module("physiglot.models.persistence")
+
+    def predict(**params):
+        model = module.Model(module.Params(**params), **moments)
+        model.fit(data)
+        assert torch.isfinite(model.loss(data)["loss"])
+        found = model.predict(start, 6)
+        assert torch.equal(found[:, 0], start)
+        return found[:, 1:]
+
+    assert torch.equal(predict(), start.unsqueeze(1).expand(-1, 5, -1, -1, -1))
+    assert torch.equal(predict(mode="mean"), moments["mean"].view(2, 1, 1).expand(2, 5, 2, 3, 5))
+    frames = predict(mode="frame", shape=[4, 3, 5])
+    assert torch.equal(frames[1], state.mean(0)[[1, 2, 3, 3, 3]])
+    with pytest.raises(ValueError, match=r"shape: \[5, 3, 5\]: the training series have \[4, 3, 5\]"):
+        predict(mode="frame", shape=[5, 3, 5])
+    for wrong in ({"mode": "frame"}, {"mode": "mean", "shape": [4]}):
+        with pytest.raises(ValueError, match="mode frame needs"):
+            module.Params(**wrong)
+
+
 def test_lstm_rollout_is_the_teacher_forced_pass_over_its_own_output(data):
     model = build("lstm", data, hidden=16).double()
     rollout = model.predict(data["state"][:5, 0], 40)

@@ -103,7 +103,9 @@ def _draw_spectra(groups: Groups, looks: dict[str, drawing.Look]) -> Figure:
             ticks = np.arange(len(axis.lines[-1].get_xdata()))
             axis.set_xticks(ticks, [f"{2**k}" for k in ticks])
             low, high = axis.get_ylim()
-            axis.set(xlabel="octave of the wavenumber, from", yscale="log", ylim=(max(low, 1e-3), min(max(high, 2), 1e3)))
+            axis.set(
+                xlabel="octave of the wavenumber, from", yscale="log", ylim=(max(low, 1e-3), min(max(high, 2), 1e3))
+            )
         row[0].set_ylabel("power, predicted / true")
     _legend(figure, looks, [drawing.line("truth", **drawing.EXACT)])
     return figure

@@ -34,11 +34,13 @@ class Pair:
         steps = min(truth.sizes["time"], prediction.sizes["time"])
         self.time = np.asarray(truth["time"].values[:steps], float)
         self.dims = fields.dims(truth["state"])
-        self.axes = {d: np.asarray(truth[d].values, float) if d in truth else np.arange(truth.sizes[d]) for d in self.dims}
+        self.axes = {
+            d: np.asarray(truth[d].values, float) if d in truth else np.arange(truth.sizes[d]) for d in self.dims
+        }
 
     @cached_property
     def chosen(self) -> list[int]:
-        """The series drawn: of a family with a parameter its lowest and highest, in three dimensions the first alone."""
+        """The series drawn: the lowest and the highest parameter of a family; in three dimensions the first alone."""
         members = self.truth.sizes["member"]
         if len(self.dims) == 3 or members == 1:
             return [0]
@@ -66,9 +68,8 @@ class Pair:
 
     def series(self, member: int) -> tuple[np.ndarray, np.ndarray]:
         """Truth and confined prediction (time, field, …) of one series."""
-        steps = slice(len(self.time))
-        true = fields.series(self.truth["state"], member, time=steps)
-        run = fields.series(self.prediction["prediction"], member, time=steps)
+        true = fields.series(self.truth["state"], member, len(self.time))
+        run = fields.series(self.prediction["prediction"], member, len(self.time))
         return true, fields.confined(run, true, self.params.blow_up)[0]
 
     @property
@@ -174,7 +175,8 @@ def structure(pair: Pair) -> Figure:
     index, (x, y) = pair.names.index(name), pair._xy()
     member = pair.chosen[0]
     figure, axes = drawing.panels(1, 3, 10.5, 3.6, sharex=True, sharey=True)
-    true, run = (s[:, index, np.abs(y - y.mean()).argmin()] for s in pair.series(member))
+    middle = int(np.abs(y - y.mean()).argmin())
+    true, run = (s[:, index, middle] for s in pair.series(member))
     look = _scale(true)
     width = (look["vmax"] - look["vmin"]) / 2
     for axis, title, values in zip(axes[0], ROWS, (true, run, run - true), strict=True):
@@ -186,7 +188,7 @@ def structure(pair: Pair) -> Figure:
         axis.grid(False)
         figure.colorbar(image, ax=axis, label=name, aspect=30)
     axes[0, 0].set_ylabel("time")
-    figure.suptitle(f"{pair.name(member)}: {name} along {pair.dims[-2]} = {y[np.abs(y - y.mean()).argmin()]:.2g}", fontsize=9.5)
+    figure.suptitle(f"{pair.name(member)}: {name} along {pair.dims[-2]} = {y[middle]:.2g}", fontsize=9.5)
     return figure
 
 
@@ -211,10 +213,13 @@ def error(pair: Pair) -> Figure:
     single = pair.scores.error / np.maximum(pair.scores.power, fields.TINY)
     for i, name in enumerate(pair.names):
         colour = drawing.PALETTE[i % len(drawing.PALETTE)]
-        axes[0, 0].plot(pair.time, np.where(single[..., i] > 0, single[..., i], np.nan).T, color=colour, linewidth=0.4, alpha=0.5)
+        axes[0, 0].plot(
+            pair.time, np.where(single[..., i] > 0, single[..., i], np.nan).T, color=colour, linewidth=0.4, alpha=0.5
+        )
+        thin: dict[str, Any] = {"color": colour, "linewidth": 0.4, "alpha": 0.5}
         pooled = pair.scores.relative()[:, i]
         axes[0, 0].plot(pair.time, np.where(pooled > 0, pooled, np.nan), color=colour, linewidth=2.2, label=name)
-        axes[0, 1].plot(pair.time, pair.scores.correlation[..., i].T, color=colour, linewidth=0.4, alpha=0.5)
+        axes[0, 1].plot(pair.time, pair.scores.correlation[..., i].T, **thin)
         axes[0, 1].plot(pair.time, pair.scores.correlation[..., i].mean(0), color=colour, linewidth=2.2, label=name)
     axes[0, 1].axhline(pair.params.correlation, **drawing.EXACT)
     axes[0, 0].set(xlabel="time", ylabel="relative MSE", yscale="log")

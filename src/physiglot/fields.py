@@ -24,9 +24,9 @@ def dims(data: xr.DataArray) -> tuple[str, ...]:
     return tuple(str(d) for d in data.dims if d not in ("member", "time", "field"))
 
 
-def series(data: xr.DataArray, member: int, **where: slice) -> Array:
-    """One member (time, field, …) in double precision; nothing else is read."""
-    return np.asarray(data.isel(member=member, **where).values, dtype=np.float64)
+def series(data: xr.DataArray, member: int, steps: int) -> Array:
+    """The first steps of one member (time, field, …) in double precision; nothing else is read."""
+    return np.asarray(data.isel(member=member, time=slice(steps)).values, dtype=np.float64)
 
 
 def mask(state: xr.DataArray) -> Array:
@@ -42,11 +42,12 @@ def mask(state: xr.DataArray) -> Array:
 def confined(prediction: Array, truth: Array, blow_up: float) -> tuple[Array, bool]:
     """A series moved into a box `blow_up` times as wide as its truth, per field, and whether it had left it.
 
-    A NaN goes to the upper wall: a failure stays finite and large.
+    A NaN goes to the upper wall: a failure stays finite and large. A constant truth counts as wide as it is large.
     """
     axes = (0, *range(2, truth.ndim))
     low, high = truth.min(axes, keepdims=True), truth.max(axes, keepdims=True)
-    margin = (blow_up - 1) / 2 * np.maximum(high - low, TINY)
+    width = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
+    margin = (blow_up - 1) / 2 * width
     low, high = low - margin, high + margin
     failed = not bool(((prediction >= low) & (prediction <= high)).all())
     return (np.where(np.isnan(prediction), high, np.clip(prediction, low, high)) if failed else prediction), failed
@@ -66,10 +67,10 @@ def members(truth: xr.Dataset, prediction: xr.Dataset, blow_up: float) -> Iterat
     state, run = truth["state"], prediction["prediction"]
     if state.shape[:1] + state.shape[2:] != run.shape[:1] + run.shape[2:]:
         raise ValueError(f"the truth is {state.shape} (member, time, field, …), the prediction {run.shape}")
-    steps = slice(min(state.shape[1], run.shape[1]))
+    steps = min(state.shape[1], run.shape[1])
     for member in range(len(state)):
-        true = series(state, member, time=steps)
-        yield Member(true, *confined(series(run, member, time=steps), true, blow_up))
+        true = series(state, member, steps)
+        yield Member(true, *confined(series(run, member, steps), true, blow_up))
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,14 @@ def scores(truth: xr.Dataset, prediction: xr.Dataset, blow_up: float) -> Scores:
     for member in members(truth, prediction, blow_up):
         found.append(score(member, seen))
         failed.append(member.failed)
-    return Scores(*(np.stack(part) for part in zip(*found, strict=True)), np.array(failed), int(seen.sum()))
+    error, power, variance, correlation = (np.stack(part) for part in zip(*found, strict=True))
+    return Scores(error, power, variance, correlation, np.array(failed), int(seen.sum()))
 
 
 def lasting(correlation: Array, threshold: float) -> tuple[Array, Array]:
     """First step with a correlation (member, time, field) below a threshold, else the last; whether there is one."""
     below = correlation < threshold
-    ended = below.any(1)
+    ended = np.asarray(below.any(1))
     return np.where(ended, below.argmax(1), correlation.shape[1] - 1), ended
 
 

@@ -4,6 +4,7 @@ import csv
 import fnmatch
 import io
 import json
+import re
 import statistics
 from html import escape
 from importlib import import_module
@@ -71,7 +72,8 @@ def columns(metrics: list[str], headings: dict[str, str]) -> dict[str, str]:
     for pattern, heading in headings.items():
         stem = pattern.split("[")[0]
         for metric in fnmatch.filter(metrics, pattern):
-            found[metric] = heading if metric == pattern else f"{heading} {metric.removeprefix(stem).replace('_', '–')}"
+            rest = re.sub(r"(?<=\d)_(?=\d)", "–", metric.removeprefix(stem)).replace("_", " ")
+            found[metric] = heading if metric == pattern else f"{heading} {rest}"
     return found
 
 

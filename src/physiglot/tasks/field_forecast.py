@@ -80,7 +80,10 @@ def _pooled(name: str, error: np.ndarray, power: np.ndarray, resamples: int) -> 
 
 def _accuracy(scores: fields.Scores, names: list[str], params: Params) -> dict[str, float]:
     """Relative MSE in each bin and of the last frame, pooled; per series; and VRMSE."""
-    pooled, single, last_frame, vrmse = {}, {}, {}, {}
+    pooled: dict[str, float] = {}
+    single: dict[str, float] = {}
+    last_frame: dict[str, float] = {}
+    vrmse: dict[str, float] = {}
     steps = scores.error.shape[1]
     for i, name in enumerate(names):
         error, power = scores.error[..., i], scores.power[..., i]
