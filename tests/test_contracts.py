@@ -14,7 +14,7 @@ import xarray as xr
 import yaml
 from pydantic import ValidationError
 
-from physiglot import batches, checkpoint, drawing, models, moments, store, table, train
+from physiglot import animation, batches, checkpoint, drawing, models, moments, store, table, train
 from physiglot.config import Training
 from physiglot.symbols import PACKAGE
 
@@ -277,28 +277,42 @@ def test_an_embedding_decodes_what_it_embeds(trained, own):
 CONFIG = yaml.safe_load((Path(__file__).parent / "config.yaml").read_text())
 
 
+# Tasks that are tried on fields by formula.
+FORMULAS = {"field_forecast": ("wake", {"rollouts": {"test": {}}})}
+
+
 class Asked:
-    """A task with the parameters, the system and the splits that tests/config.yaml gives it."""
+    """A task with the parameters, the system and the splits that tests/config.yaml gives it, or `FORMULAS`."""
 
     def __init__(self, name: str):
         self.module = load("tasks", name)
-        key, task = next((k, t) for k, t in CONFIG["tasks"].items() if t["module"] == name)
-        study = next(s for s in CONFIG["studies"].values() if s["task"] == key)
-        self.params = self.module.Params(**task["params"])
+        system, params = FORMULAS.get(name) or self._configured(name)
+        self.params = self.module.Params(**params)
         self.truth, self.prediction = {}, {}
         for role, rollout in self.params.rollouts.items():
-            self.truth[role] = self._series(study["system"], rollout.split, None)
-            run = self._series(study["system"], rollout.split, rollout.steps)
-            states = run["state"].values * (1 + 1e-3 * np.linspace(0, 1, run.sizes["time"])[:, None]) + rollout.nudge
+            self.truth[role] = self._series(system, rollout.split, None)
+            run = self._series(system, rollout.split, rollout.steps)
+            drift = np.linspace(0, 1e-3, run.sizes["time"]).reshape(-1, *[1] * (run["state"].ndim - 2))
+            states = run["state"].values * (1 + drift) + rollout.nudge
             run = run.assign(prediction=(run["state"].dims, states)).drop_vars("state")
             self.prediction[role] = run
 
-    def _series(self, name: str, split: str, steps: int | None, members: int = 4) -> xr.Dataset:
+    @staticmethod
+    def _configured(name: str) -> tuple[str, dict]:
+        key, task = next((k, t) for k, t in CONFIG["tasks"].items() if t["module"] == name)
+        return next(s for s in CONFIG["studies"].values() if s["task"] == key)["system"], task["params"]
+
+    @staticmethod
+    def _simulated(name: str, split: str, steps: int | None, members: int, rng: np.random.Generator) -> xr.Dataset:
         config = CONFIG["systems"][name]
         system = load("systems", config["module"])
         params = {**config.get("params", {}), **config["splits"][split].get("params", {})}
         params |= {"steps": steps} if steps else {}
-        data = system.simulate(system.Params(**params), members, np.random.default_rng(1))
+        return system.simulate(system.Params(**params), members, rng)
+
+    def _series(self, name: str, split: str, steps: int | None, members: int = 4) -> xr.Dataset:
+        rng = np.random.default_rng(1)
+        data = MADE[name](members, rng) if name in MADE else self._simulated(name, split, steps, members, rng)
         axes = [i for i in range(data["state"].ndim) if i != 2]
         moments = {m: getattr(data["state"].values, m)(axis=tuple(axes)).tolist() for m in ("mean", "std")}
         return data.assign_attrs(moments)
@@ -331,7 +345,8 @@ def drawn(figures: dict, folder: Path) -> None:
     """Every figure can be written, and is no empty page."""
     for name, figure in figures.items():
         drawing.save(figure, folder / name)
-        assert (folder / f"{name}.svg").stat().st_size > 2000
+        moving = isinstance(figure, animation.Animation)
+        assert (folder / f"{name}.{'gif' if moving else 'svg'}").stat().st_size > 2000
         assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -38,6 +38,7 @@ class Animation:
         for artist in self.moving:
             artist.set_animated(True)
         canvas.draw()
+        self.figure.set_layout_engine("none")
         still = canvas.copy_from_bbox(self.figure.bbox)
         pictures: list[Any] = []
         for frame in range(self.frames):

@@ -107,8 +107,9 @@ def _correlation(scores: fields.Scores, names: list[str], dt: float, params: Par
 
 
 def _spectrum(powers: tuple[np.ndarray, np.ndarray], names: list[str]) -> dict[str, float]:
-    """Predicted over true power, by field and octave, counted from 1."""
-    ratio = powers[1] / np.maximum(powers[0], fields.TINY)
+    """Predicted over true power, by field and octave, counted from 1; as good as none is as good as equal."""
+    floor = 1e-12 * powers[0].sum(1, keepdims=True) + fields.TINY
+    ratio = (powers[1] + floor) / (powers[0] + floor)
     return {f"spectrum_ratio_{n}_{k + 1}": float(ratio[i, k]) for i, n in enumerate(names) for k in range(len(ratio.T))}
 
 
