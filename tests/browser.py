@@ -106,5 +106,9 @@ class Page:
             entry["text"] for entry in logged if entry["level"] == "error"
         ]
 
+    def pixels(self) -> bytes:
+        """What is to be seen now, as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+
     def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        path.write_bytes(self.pixels())

@@ -8,6 +8,8 @@ import pytest
 from browser import PROGRAM, Page
 from workflow import Project
 
+from physiglot import animation, drawing
+
 pytestmark = [
     pytest.mark.workflow,
     pytest.mark.browser,
@@ -16,10 +18,18 @@ pytestmark = [
 CONTENT = "document.querySelector('nav').parentElement.lastElementChild"
 
 
+def moving() -> animation.Animation:
+    """A square that turns from red to blue and back."""
+    figure, axes = drawing.panels(1, 1, 4, 3)
+    image = axes[0, 0].imshow([[0.0]], cmap="bwr", vmin=0, vmax=1)
+    return animation.Animation(figure, [image], lambda k: image.set_data([[float(k % 2)]]), 8, interval=400)
+
+
 @pytest.fixture(scope="module")
 def report(grown: tuple, tmp_path_factory) -> Path:
-    """The report, away from the project that made it."""
+    """The report, away from the project that made it; one figure of a study moves."""
     project: Project = grown[0].copy(tmp_path_factory.mktemp("report") / "project")
+    moving().save(project.folder / "runs/lorenz_faithful/0/figures/animation")
     project.snakemake("--report", "report.html")
     return (project.folder / "report.html").rename(tmp_path_factory.mktemp("elsewhere") / "report.html")
 
@@ -67,6 +77,16 @@ def test_the_figures_of_a_study(page):
     page.click("lorenz, clean")
     assert "how long the two lines stay together" in look(page, ("Faithful", "rollouts"))
     assert "Forecasts of lorenz_faithful" in page.text()
+
+
+def test_an_animation_moves(page):
+    """What is to be seen of it changes by itself."""
+    page.click("Chaos")
+    page.click("lorenz, clean")
+    assert "from the given state to the end" in look(page, ("Faithful", "animation"))
+    assert page.js(f"{CONTENT}.querySelector('img').src").startswith(("data:image/gif", "blob:", "file:"))
+    seen = set()
+    page.wait(lambda: seen.add(page.pixels()) or len(seen) > 1)
 
 
 SEEN = {"error_growth": "chaos at work", "valid_time": "equal step in time", "climate": "long free run"}

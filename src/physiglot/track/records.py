@@ -159,7 +159,7 @@ class Record:
         out = self.root / self.output
         beside = out.parent if out.parent.name == "figures" else out.parent / "figures"
         folder = out if out.is_dir() else beside
-        return [p.relative_to(self.root) for p in sorted(folder.glob("*")) if p.suffix in (".svg", ".png")]
+        return [p.relative_to(self.root) for p in sorted(folder.glob("*")) if p.suffix in (".svg", ".gif", ".png")]
 
     def made(self) -> list[Path]:
         """The files to look at, relative to the root: figures, tables, metrics, the list of blocks."""
