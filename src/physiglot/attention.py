@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LONGEST = 128  # tokens that `fused.Attention` takes at once: it keeps the attention weights
+LONGEST, WIDEST = 128, 64  # tokens and channels up to which a sequence passes through `fused.Block` in the cache
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
@@ -111,10 +111,6 @@ class Attention(nn.Module):
             return self.out(self._after_prefix(qkv.permute(2, 0, 3, 1, 4), where).transpose(1, 2).flatten(2))
         if where.turn is not None:
             qkv = torch.cat([rotate(qkv[:, :, :2], where.turn), qkv[:, :, 2:]], 2)
-        if cache is None and qkv.shape[1] <= LONGEST and fusible(qkv):
-            from . import fused
-
-            return self.out(fused.Attention.apply(qkv, where.window).flatten(2))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if cache is not None:
             both = torch.stack([k, v])
@@ -160,7 +156,17 @@ class Block(nn.Module):
         self.attention = Attention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), Gelu(), nn.Linear(4 * width, width))
 
+    def _fusible(self, x: Tensor, where: Where, cache: Cache | None) -> bool:
+        """Whether `fused.Block` is this block on x, of any length up to LONGEST and width up to WIDEST."""
+        plain = cache is None and where.turn is None and isinstance(self.norm1, nn.LayerNorm)
+        small = x.shape[1] <= LONGEST and x.shape[2] <= WIDEST
+        return plain and small and not x.shape[2] % (8 * self.attention.heads) and not x.shape[2] % 16 and fusible(x)
+
     def forward(self, x: Tensor, where: Where, cache: Cache | None = None) -> Tensor:
+        if self._fusible(x, where, cache):
+            from . import fused
+
+            return fused.Block.apply(x, self.attention.heads, where.window, self.norm1.eps, *self.parameters())
         x = x + self.attention(self.norm1(x), where, cache)
         return x + self.mlp(self.norm2(x))
 

@@ -1,8 +1,8 @@
-"""Attention and the tanh GELU of small Transformers on one CPU thread, with their gradients, as compiled kernels.
+"""A block of a small Transformer on one CPU thread, with its gradient, as compiled kernels: float32, pre-LayerNorm.
 
-At 64 tokens and 8 channels a head PyTorch spends most of a training step on tails, copies and a slow tanh. Here LANES
-heads go side by side, one in each lane of the vectors; what the mask hides is never computed. float32 only; elsewhere
-PyTorch's own are used (see `attention`).
+PyTorch goes over the memory once for every operation, and its matrix products are far from the machine's peak at 32
+channels. Here one sequence after the other passes through the whole block while it stays in the cache. Tokens are
+padded to whole vectors. Elsewhere PyTorch's own operations are used (see `attention`).
 """
 
 import math
@@ -13,184 +13,282 @@ import numpy as np
 import torch
 from torch import Tensor
 
-F = np.float32
-LANES = 64
-OPTIONS = {"error_model": "numpy", "fastmath": True, "nogil": True}
-LOG2E, LN2_HIGH, LN2_LOW = F(1.44269504), F(0.693359375), F(-2.12194440e-4)
-SLOPE, CUBE = F(2 * math.sqrt(2 / math.pi)), F(0.044715)
+from .lanes import LANES, OPTIONS, F, exp, load, maximum, multiply, spread, store, total, within
+
+SLOPE, CUBE, LOW = F(2 * math.sqrt(2 / math.pi)), F(0.044715), F(-1e30)
+ONE, ZERO = F(1), F(0)
 
 
-@numba.njit(inline="always", cache=True, **OPTIONS)
-def _exp(x):
-    """exp to 2 units in the last place for |x| <= 87, by arithmetic that the compiler turns into vectors (Cephes)."""
-    n = np.floor(x * LOG2E + F(0.5))
-    r = x - n * LN2_HIGH - n * LN2_LOW
-    p = F(1.9875691500e-4) * r + F(1.3981999507e-3)
-    p = (p * r + F(8.3334519073e-3)) * r + F(4.1665795894e-2)
-    p = (p * r + F(1.6666665459e-1)) * r + F(5.0000001201e-1)
-    power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(F)
-    return (p * r * r + r + F(1)) * power
+# --- GELU ---------------------------------------------------------------------------------------
 
 
 @numba.njit(cache=True, **OPTIONS)
 def _gelu(x, y, slope):
     """y = x / (1 + exp(-u)) with u = sqrt(8/pi) (x + 0.044715 x^3), which is the tanh GELU, and its derivative."""
-    for i in range(x.size):
-        a = x[i]
-        s = CUBE * a * a
-        e = _exp(min(max(-SLOPE * a * (F(1) + s), F(-40)), F(40)))
-        h = F(1) / (F(1) + e)
-        y[i] = a * h
-        slope[i] = h + a * h * (e * h) * SLOPE * (F(1) + F(3) * s)
+    for t in range(x.shape[0]):
+        for j in range(0, x.shape[1], LANES):
+            a = load(x, t, j)
+            s = a * a * CUBE
+            u = a * (s + ONE) * -SLOPE
+            e = exp(maximum(spread(F(-40)), ZERO - maximum(ZERO - u, spread(F(-40)))))
+            h = ONE / (e + ONE)
+            store(a * h, y, t, j)
+            store(h + a * h * (e * h) * SLOPE * (s * F(3) + ONE), slope, t, j)
+
+
+# --- LayerNorm ----------------------------------------------------------------------------------
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _highest(scores, out):
-    for i in range(LANES):
-        out[i] = max(out[i], scores[i])
+def _normalise(x, epsilon, unit, inverse):
+    """unit = (x - mean) inverse, with the mean and the deviation 1/inverse of each token."""
+    tokens, width = x.shape
+    for t in range(tokens):
+        a = spread(ZERO)
+        for j in range(0, width, LANES):
+            a = a + load(x, t, j)
+        mean, a = total(a) / F(width), spread(ZERO)
+        for j in range(0, width, LANES):
+            d = load(x, t, j) - mean
+            a = a + d * d
+        inverse[t] = ONE / np.sqrt(total(a) / F(width) + F(epsilon))
+        for j in range(0, width, LANES):
+            store((load(x, t, j) - mean) * inverse[t], unit, t, j)
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _exponential(scores, highest):
-    """scores = exp(scores - highest), lane by lane; in place, for the compiler must not fear that they overlap."""
-    for i in range(LANES):
-        scores[i] = _exp(max(scores[i] - highest[i], F(-87)))
+def _scale(unit, scale, shift, out):
+    for t in range(unit.shape[0]):
+        for j in range(0, unit.shape[1], LANES):
+            store(load(unit, t, j) * load(scale, 0, j) + load(shift, 0, j), out, t, j)
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _plus(x, out):
-    for i in range(LANES):
-        out[i] += x[i]
+def _normalise_back(g, unit, inverse, scale, by_scale, by_shift, by_x):
+    """by_x += the gradient with respect to x from g, that with respect to unit · scale + shift."""
+    tokens, width = g.shape
+    for t in range(tokens):
+        mean, along = spread(ZERO), spread(ZERO)
+        for j in range(0, width, LANES):
+            d, u = load(g, t, j), load(unit, t, j)
+            store(load(by_scale, 0, j) + d * u, by_scale, 0, j)
+            store(load(by_shift, 0, j) + d, by_shift, 0, j)
+            d = d * load(scale, 0, j)
+            mean, along = mean + d, along + d * u
+        m, a = total(mean) / F(width), total(along) / F(width)
+        for j in range(0, width, LANES):
+            d = load(g, t, j) * load(scale, 0, j) - m - load(unit, t, j) * a
+            store(load(by_x, t, j) + d * inverse[t], by_x, t, j)
+
+
+# --- linear maps --------------------------------------------------------------------------------
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _times(x, out):
-    for i in range(LANES):
-        out[i] *= x[i]
+def _linear(x, transposed, bias, out, add):
+    """out = x weight^T + bias, or out += that."""
+    for t in range(out.shape[0]):
+        for j in range(0, out.shape[1], LANES):
+            store(load(out, t, j) + load(bias, 0, j) if add else load(bias, 0, j), out, t, j)
+    multiply(x, transposed, out, True)
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _slope(d, mean, weights):
-    for i in range(LANES):
-        d[i] = (d[i] - mean[i]) * weights[i]
+def _linear_back(g, x, weight, by_weight, by_bias, by_x):
+    """by_x = g weight; the gradients of weight and bias are added to."""
+    multiply(g.T, x, by_weight, True)
+    for j in range(0, g.shape[1], LANES):
+        a = load(by_bias, 0, j)
+        for t in range(g.shape[0]):
+            a = a + load(g, t, j)
+        store(a, by_bias, 0, j)
+    multiply(g, weight, by_x, False)
+
+
+# --- attention: keys in rows, LANES queries in the lanes ----------------------------------------
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _products(each, x, y, out):
-    """out = sum over channels of x y, lane by lane."""
-    channels = len(each)
-    for i in range(LANES):
-        found = F(0)
-        for c in range(channels):
-            found += x[c * LANES + i] * y[c * LANES + i]
-        out[i] = found
+def _transpose(x, factor, out):
+    for t in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            out[c, t] = x[t, c] * factor
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _add(each, a, x, out):
-    """out += a x, lane by lane for all channels."""
-    channels = len(each)
-    for i in range(LANES):
-        for c in range(channels):
-            out[c * LANES + i] += a[i] * x[c * LANES + i]
+def _mask(scores, s, lag, window):
+    x = load(scores, s, 0)
+    return within(x, lag, window, LOW) if lag < 0 or lag + LANES > window else x
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _load(each, values, first, out):
-    """(batch, time, part, head, channel) -> (part, (time, channel, lane)), LANES heads from the `first`."""
-    channels = len(each)
-    size = channels * LANES
-    batch, times, parts, heads, _ = values.shape
-    for t in range(times):
-        for i in range(min(LANES, batch * heads - first)):
-            b, h = divmod(first + i, heads)
-            for n in range(parts):
-                token = out[n, t * size : (t + 1) * size]
-                for c in range(channels):
-                    token[c * LANES + i] = values[b, t, n, h, c]
+def _softmax(scores, ahead, window, norms, i):
+    """Weights that still lack the factor norms[1] = 1 / their sum; norms[0] is the highest score."""
+    highest, sums = spread(LOW), spread(ZERO)
+    for s in range(scores.shape[0]):
+        x = _mask(scores, s, ahead - s, window)
+        store(x, scores, s, 0)
+        highest = maximum(highest, x)
+    for s in range(scores.shape[0]):
+        w = exp(load(scores, s, 0) - highest)
+        store(w, scores, s, 0)
+        sums = sums + w
+    store(highest, norms, 0, i)
+    store(ONE / sums, norms, 1, i)
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _store(each, values, first, out):
-    """The inverse of `load`."""
-    channels = len(each)
-    size = channels * LANES
-    batch, times, parts, heads, _ = out.shape
-    for t in range(times):
-        for i in range(min(LANES, batch * heads - first)):
-            b, h = divmod(first + i, heads)
-            for n in range(parts):
-                token = values[n, t * size : (t + 1) * size]
-                for c in range(channels):
-                    out[b, t, n, h, c] = token[c * LANES + i]
+def _softmax_back(scores, d, ahead, window, norms, i, factor):
+    """scores -> weights; d, the gradient of the weights -> that of the scores before their `factor`."""
+    highest, inverse, mean = load(norms, 0, i), load(norms, 1, i), spread(ZERO)
+    for s in range(scores.shape[0]):
+        w = exp(_mask(scores, s, ahead - s, window) - highest) * inverse
+        store(w, scores, s, 0)
+        mean = mean + w * load(d, s, 0)
+    for s in range(scores.shape[0]):
+        store(load(scores, s, 0) * (load(d, s, 0) - mean) * factor, d, s, 0)
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _attend(each, qkv, window, x, y, norms):
-    """y (batch, time, 1, head, channel); x: qkv in lanes; norms: highest scores and inverse sums (both in lanes)."""
-    size, times = len(each) * LANES, qkv.shape[1]
-    found, w = np.empty(times * size, F), np.empty((times, LANES), F)
-    for block in range(len(x)):
-        queries, keys, values = x[block, 0], x[block, 1], x[block, 2]
-        _load(each, qkv, block * LANES, x[block])
-        for i in range(times * size):
-            queries[i] *= F(1 / math.sqrt(len(each)))
-        found[:] = F(0)
-        for t in range(times):
-            here, end, first = t * size, (t + 1) * size, max(0, t - window + 1)
-            highest, total = norms[block, t, 0], norms[block, t, 1]
-            highest[:], total[:] = F(-1e30), F(0)
-            for s in range(first, t + 1):
-                _products(each, queries[here:end], keys[s * size : (s + 1) * size], w[s])
-                _highest(w[s], highest)
-            for s in range(first, t + 1):
-                _exponential(w[s], highest)
-                _plus(w[s], total)
-            for i in range(LANES):
-                total[i] = F(1) / total[i]
-            for s in range(first, t + 1):
-                _times(total, w[s])
-                _add(each, w[s], values[s * size : (s + 1) * size], found[here:end])
-        _store(each, found.reshape(1, -1), block * LANES, y)
+def _attend(qkv, heads, window, norms, y):
+    """Token t looks at t-window+1 … t. qkv (token, 3 width) -> y (token, width)."""
+    tokens, width = y.shape
+    channels = width // heads
+    factor = F(1 / math.sqrt(channels))
+    queries, scores, found = (
+        np.empty((channels, tokens), F),
+        np.empty((tokens, LANES), F),
+        np.empty((channels, LANES), F),
+    )
+    for h in range(heads):
+        a, b = h * channels, (h + 1) * channels
+        keys, values = qkv[:, width + a : width + b], qkv[:, 2 * width + a : 2 * width + b]
+        _transpose(qkv[:, a:b], factor, queries)
+        for i in range(0, tokens, LANES):
+            first, end = max(0, i - window + 1) // 8 * 8, i + LANES
+            w = scores[: end - first]
+            multiply(keys[first:end], queries[:, i:end], w, False)
+            _softmax(w, i - first, window, norms[h], i)
+            multiply(values[first:end].T, w, found, False)
+            for c in range(channels):
+                store(load(found, c, 0) * load(norms[h], 1, i), found, c, 0)
+            _transpose(found, ONE, y[i:end, a:b])
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _attend_back(each, window, x, y, norms, g, gradient):
-    """The gradient with respect to qkv from g, that with respect to y; the weights are computed again."""
-    size, times = len(each) * LANES, y.shape[1]
-    slopes, found, by = np.empty((3, times * size), F), np.zeros((1, times * size), F), np.zeros((1, times * size), F)
-    mean, d, w = np.empty(LANES, F), np.empty(LANES, F), np.empty(LANES, F)
-    for block in range(len(x)):
-        queries, keys, values = x[block, 0], x[block, 1], x[block, 2]
-        by_queries, by_keys, by_values = slopes[0], slopes[1], slopes[2]
-        _load(each, y, block * LANES, found)
-        _load(each, g, block * LANES, by)
-        slopes[:] = F(0)
-        for t in range(times):
-            here, end = t * size, (t + 1) * size
-            q, dq, dy = queries[here:end], by_queries[here:end], by[0, here:end]
-            _products(each, found[0, here:end], dy, mean)
-            for s in range(max(0, t - window + 1), t + 1):
-                k, v = keys[s * size : (s + 1) * size], values[s * size : (s + 1) * size]
-                _products(each, q, k, w)
-                _exponential(w, norms[block, t, 0])
-                _times(norms[block, t, 1], w)
-                _products(each, dy, v, d)
-                _slope(d, mean, w)
-                _add(each, d, k, dq)
-                _add(each, d, q, by_keys[s * size : (s + 1) * size])
-                _add(each, w, dy, by_values[s * size : (s + 1) * size])
-        for i in range(times * size):
-            by_queries[i] *= F(1 / math.sqrt(len(each)))
-        _store(each, slopes, block * LANES, gradient)
+def _attend_back(g, qkv, heads, window, norms, gradient):
+    """The gradient with respect to qkv from g, that with respect to y."""
+    tokens, width = g.shape
+    channels = width // heads
+    factor = F(1 / math.sqrt(channels))
+    queries, by_y = np.empty((channels, tokens), F), np.empty((channels, tokens), F)
+    scores, slopes, found = np.empty((tokens, LANES), F), np.empty((tokens, LANES), F), np.empty((channels, LANES), F)
+    gradient[:] = ZERO
+    for h in range(heads):
+        a, b = h * channels, (h + 1) * channels
+        q, k, v = qkv[:, a:b], qkv[:, width + a : width + b], qkv[:, 2 * width + a : 2 * width + b]
+        by_k, by_v = gradient[:, width + a : width + b], gradient[:, 2 * width + a : 2 * width + b]
+        _transpose(q, factor, queries)
+        _transpose(g[:, a:b], ONE, by_y)
+        for i in range(0, tokens, LANES):
+            first, end = max(0, i - window + 1) // 8 * 8, i + LANES
+            w, d = scores[: end - first], slopes[: end - first]
+            multiply(k[first:end], queries[:, i:end], w, False)
+            multiply(v[first:end], by_y[:, i:end], d, False)
+            _softmax_back(w, d, i - first, window, norms[h], i, factor)
+            multiply(k[first:end].T, d, found, False)
+            _transpose(found, ONE, gradient[i:end, a:b])
+            multiply(d, q[i:end], by_k[first:end], True)
+            multiply(w, g[i:end, a:b], by_v[first:end], True)
+
+
+# --- the block ----------------------------------------------------------------------------------
+
+
+@numba.njit(cache=True, **OPTIONS)
+def _block(x, weights, heads, window, epsilon, unit1, qkv, y, unit2, h, inverse, norms, out):
+    s1, b1, s2, b2, wq, bq, wo, bo, wi, bi, wm, bm = weights
+    wq, wo, wi, wm = wq.T.copy(), wo.T.copy(), wi.T.copy(), wm.T.copy()
+    times, (tokens, width) = x.shape[1], y.shape[1:]
+    r, n = np.zeros((tokens, width), F), np.empty((tokens, width), F)
+    active, slope = np.empty((tokens, 4 * width), F), np.empty((tokens, 4 * width), F)
+    for b in range(len(x)):
+        r[:times] = x[b]
+        _normalise(r, epsilon, unit1[b], inverse[b, 0])
+        _scale(unit1[b], s1, b1, n)
+        _linear(n, wq, bq, qkv[b], False)
+        _attend(qkv[b], heads, window, norms[b], y[b])
+        _linear(y[b], wo, bo, r, True)
+        _normalise(r, epsilon, unit2[b], inverse[b, 1])
+        _scale(unit2[b], s2, b2, n)
+        _linear(n, wi, bi, h[b], False)
+        _gelu(h[b], active, slope)
+        _linear(active, wm, bm, r, True)
+        out[b] = r[:times]
+
+
+@numba.njit(cache=True, **OPTIONS)
+def _block_back(g, weights, heads, window, unit1, qkv, y, unit2, h, inverse, norms, gradients, out):
+    s1, b1, s2, b2, wq, _, wo, _, wi, _, wm, _ = weights
+    ds1, db1, ds2, db2, dwq, dbq, dwo, dbo, dwi, dbi, dwm, dbm = gradients
+    times, (tokens, width) = g.shape[1], y.shape[1:]
+    r, n, d = np.zeros((tokens, width), F), np.empty((tokens, width), F), np.empty((tokens, width), F)
+    by_qkv, active = np.empty((tokens, 3 * width), F), np.empty((tokens, 4 * width), F)
+    slope, by_h = np.empty((tokens, 4 * width), F), np.empty((tokens, 4 * width), F)
+    for b in range(len(g)):
+        r[:times] = g[b]
+        _gelu(h[b], active, slope)
+        _linear_back(r, active, wm, dwm, dbm, by_h)
+        for t in range(tokens):
+            for j in range(0, 4 * width, LANES):
+                store(load(by_h, t, j) * load(slope, t, j), by_h, t, j)
+        _scale(unit2[b], s2, b2, n)
+        _linear_back(by_h, n, wi, dwi, dbi, d)
+        _normalise_back(d, unit2[b], inverse[b, 1], s2, ds2, db2, r)
+        _linear_back(r, y[b], wo, dwo, dbo, d)
+        _attend_back(d, qkv[b], heads, window, norms[b], by_qkv)
+        _scale(unit1[b], s1, b1, n)
+        _linear_back(by_qkv, n, wq, dwq, dbq, d)
+        _normalise_back(d, unit1[b], inverse[b, 0], s1, ds1, db1, r)
+        out[b] = r[:times]
+
+
+def _arrays(tensors: Any) -> tuple:
+    """Matrices for numba; a vector is one row."""
+    return tuple(np.atleast_2d(t.detach().numpy()) for t in tensors)
+
+
+class Block(torch.autograd.Function):
+    """x (batch, time, width) through a block whose parameters are given in the order of its modules."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, heads: int, window: int, epsilon: float, *weights: Tensor) -> Tensor:
+        batch, times, width = x.shape
+        tokens = -(-times // LANES) * LANES
+        kept = [np.empty((batch, tokens, n * width), F) for n in (1, 3, 1, 1, 4)]
+        kept += [np.empty((batch, 2, tokens), F), np.empty((batch, heads, 2, tokens), F)]
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        arrays = _arrays(weights)
+        _block(x.detach().contiguous().numpy(), arrays, heads, window, epsilon, *kept, out.numpy())
+        ctx.heads, ctx.window, ctx.kept = heads, window, kept
+        ctx.save_for_backward(*weights)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple:
+        gradients, out = [torch.zeros_like(w) for w in ctx.saved_tensors], torch.empty(g.shape)
+        arrays = _arrays(ctx.saved_tensors), ctx.heads, ctx.window, *ctx.kept, _arrays(gradients), out.numpy()
+        _block_back(g.contiguous().numpy(), *arrays)
+        return out, None, None, None, *gradients
 
 
 class Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.contiguous()
+        x = x.detach().contiguous()
         y, slope = torch.empty_like(x), torch.empty_like(x)
-        _gelu(x.detach().view(-1).numpy(), y.view(-1).numpy(), slope.view(-1).numpy())
+        _gelu(*(a.view(-1, x.shape[-1]).numpy() for a in (x, y, slope)))
         ctx.save_for_backward(slope)
         return y
 
@@ -198,28 +296,3 @@ class Gelu(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> Tensor:
         return g * ctx.saved_tensors[0]
-
-
-class Attention(torch.autograd.Function):
-    """(batch, time, 3, head, channel) -> (batch, time, 1, head, channel): token t looks at t-window+1 … t."""
-
-    @staticmethod
-    def forward(ctx: Any, qkv: Tensor, window: int) -> Tensor:
-        qkv = qkv.detach().contiguous()
-        batch, time, _, heads, channels = qkv.shape
-        blocks = -(-batch * heads // LANES)
-        y = qkv.new_empty(batch, time, 1, heads, channels)
-        x, norms = qkv.new_zeros(blocks, 3, time * channels * LANES), qkv.new_empty(blocks, time, 2, LANES)
-        _attend((0,) * channels, qkv.numpy(), window, x.numpy(), y.numpy(), norms.numpy())
-        ctx.save_for_backward(x, y, norms)
-        ctx.window = window
-        return y
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        x, y, norms = (a.detach() for a in ctx.saved_tensors)
-        gradient = y.new_empty(*y.shape[:2], 3, *y.shape[3:])
-        arrays = (a.numpy() for a in (x, y, norms, g.contiguous(), gradient))
-        _attend_back((0,) * y.shape[-1], ctx.window, *arrays)
-        return gradient, None
