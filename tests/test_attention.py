@@ -1,5 +1,6 @@
 """Attention: the cache is the training graph, the mask is causal and banded, positions differ, kernels are exact."""
 
+import copy
 import math
 
 import pytest
@@ -210,25 +211,60 @@ def test_gradient_of_a_cached_rollout_is_that_of_finite_differences():
 # --- the fused kernels --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("batch", "time", "heads", "channels", "window"), [(16, 64, 4, 8, 64), (9, 37, 3, 5, 10)])
-def test_fused_attention_is_the_masked_softmax(batch, time, heads, channels, window):
-    """Heads that fill no whole vector, times that are no power of two, a window that moves."""
+def block(width: int, heads: int, window: int, time: int) -> tuple[attention.Block, attention.Where]:
+    """A block whose every parameter matters."""
     torch.manual_seed(3)
-    qkv = torch.randn(batch, time, 3, heads, channels, requires_grad=True)
-    weight = torch.randn(batch, time, heads * channels)
-    q, k, v = qkv.double().permute(2, 0, 3, 1, 4)
-    wanted = functional.scaled_dot_product_attention(q, k, v, attn_mask=attention.banded(time, window))
-    wanted = wanted.transpose(1, 2).flatten(2)
-    found = fused.Attention.apply(qkv, window).flatten(2)
-    assert (found - wanted).abs().max() < 2e-6
-    slopes = [torch.autograd.grad((y * weight).sum(), qkv)[0] for y in (found, wanted)]
-    assert (slopes[0] - slopes[1]).abs().max() < 1e-5
+    made = attention.Block(width, heads, "layer")
+    for p in made.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return made, attention.Where(None, None, attention.banded(time, window), window)
 
 
-def test_fused_attention_survives_large_scores():
-    qkv = torch.full((2, 8, 3, 2, 4), 30.0)
-    qkv[:, 1] = -30
-    assert fused.Attention.apply(qkv, 8).isfinite().all()
+def run_fused(made: attention.Block, x: Tensor, window: int) -> Tensor:
+    return fused.Block.apply(x, made.attention.heads, window, made.norm1.eps, *made.parameters())
+
+
+@pytest.mark.parametrize(
+    ("batch", "time", "width", "heads", "window"),
+    [(4, 64, 32, 4, 64), (3, 37, 32, 2, 10), (2, 24, 48, 2, 100), (2, 33, 64, 8, 5), (2, 1, 16, 2, 1)],
+)
+def test_fused_block_is_the_block_and_its_gradients_those_of_autograd(batch, time, width, heads, window):
+    """Against float64; times that fill no whole vector, windows that move."""
+    made, where = block(width, heads, window, time)
+    exact = copy.deepcopy(made).double()
+    x = torch.randn(batch, time, width, requires_grad=True)
+    weight, y = torch.randn(batch, time, width), x.detach().double().requires_grad_()
+    found, wanted = run_fused(made, x, window), exact(y, where)
+    assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    slopes = torch.autograd.grad((found * weight).sum(), [x, *made.parameters()])
+    expected = torch.autograd.grad((wanted * weight).sum(), [y, *exact.parameters()])
+    for a, b in zip(slopes, expected, strict=True):
+        assert (a - b).abs().max() <= 1e-5 * expected[0].abs().max() + 1e-5 * b.abs().max()
+
+
+def test_fused_block_sees_the_past_window_and_nothing_else():
+    made, _ = block(32, 4, WINDOW, 3 * WINDOW)
+    x = torch.randn(1, 3 * WINDOW, 32)
+    for j in (0, 3, WINDOW + 1):
+        y = x.clone()
+        y[:, j, 0] += 1
+        change = (run_fused(made, y, WINDOW) - run_fused(made, x, WINDOW)).abs().amax((0, 2))
+        assert (change[:j] == 0).all() and (change[j + WINDOW :] == 0).all()
+        assert (change[j : j + WINDOW] > 0).all()
+
+
+def test_fused_block_survives_large_scores_and_passes_on_what_is_not_finite():
+    made, _ = block(32, 4, 8, 24)
+    with torch.no_grad():
+        made.attention.qkv.weight.mul_(100)
+    x = torch.randn(2, 24, 32, requires_grad=True)
+    y = run_fused(made, x, 8)
+    assert y.isfinite().all() and torch.autograd.grad(y.sum(), x)[0].isfinite().all()
+    for bad in (math.nan, math.inf):
+        with torch.no_grad():
+            x[1, 5, 3] = bad
+        y = run_fused(made, x, 8)
+        assert y[1, 5].isnan().all() and y[0].isfinite().all()
 
 
 def test_fused_gelu_is_the_tanh_gelu():
@@ -241,8 +277,9 @@ def test_fused_gelu_is_the_tanh_gelu():
 
 
 def test_training_takes_the_fused_kernels_and_they_change_nothing(monkeypatch):
-    stack, x = decoder(dtype=torch.float32), tokens(32, torch.float32, batch=32)
-    assert attention.fusible(x.repeat(1, 2, 1)) and not attention.fusible(x.double())
+    torch.manual_seed(0)
+    stack, x = attention.Decoder(32, 3, 4, WINDOW, "layer", False), torch.randn(32, 32, 32)
+    assert stack.blocks[0]._fusible(x, stack._where(x, 0, False)) and not attention.fusible(x.double())
     weight, fast = torch.randn_like(x), stack(x)
     slopes = torch.autograd.grad((fast * weight).sum(), list(stack.parameters()))
     monkeypatch.setattr(attention, "fusible", lambda x: False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LONGEST, WIDEST = 128, 64  # tokens and channels up to which a sequence passes through `fused.Block` in the cache
+LONGEST, WIDEST = 128, 64  # tokens and channels up to which a sequence stays in the cache: see `fused.Block`
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
@@ -54,9 +54,9 @@ class Where(NamedTuple):
 
 
 def fusible(x: Tensor) -> bool:
-    """Whether the kernels of `fused` hold for x, and gain: training in float32 on one CPU thread."""
+    """Whether the kernels of `fused` hold for x, and gain: training in float32 on one CPU thread, whole vectors."""
     single = x.device.type == "cpu" and x.dtype == torch.float32 and torch.get_num_threads() == 1
-    return single and torch.is_grad_enabled() and x.numel() >= 2**15
+    return single and torch.is_grad_enabled() and x.numel() >= 2**15 and x.numel() % 16 == 0
 
 
 class Cache:
@@ -156,14 +156,15 @@ class Block(nn.Module):
         self.attention = Attention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), Gelu(), nn.Linear(4 * width, width))
 
-    def _fusible(self, x: Tensor, where: Where, cache: Cache | None) -> bool:
-        """Whether `fused.Block` is this block on x, of any length up to LONGEST and width up to WIDEST."""
-        plain = cache is None and where.turn is None and isinstance(self.norm1, nn.LayerNorm)
-        small = x.shape[1] <= LONGEST and x.shape[2] <= WIDEST
-        return plain and small and not x.shape[2] % (8 * self.attention.heads) and not x.shape[2] % 16 and fusible(x)
+    def _fusible(self, x: Tensor, where: Where) -> bool:
+        """Whether `fused.Block` is this block on x: LayerNorm, no rotation, no prefix; and x is small enough."""
+        _, time, width = x.shape
+        plain = isinstance(self.norm1, nn.LayerNorm) and where.turn is None and not where.prefix
+        whole = width % 16 == 0 and width % (8 * self.attention.heads) == 0
+        return plain and whole and time <= LONGEST and width <= WIDEST and fusible(x)
 
     def forward(self, x: Tensor, where: Where, cache: Cache | None = None) -> Tensor:
-        if self._fusible(x, where, cache):
+        if cache is None and self._fusible(x, where):
             from . import fused
 
             return fused.Block.apply(x, self.attention.heads, where.window, self.norm1.eps, *self.parameters())

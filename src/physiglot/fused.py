@@ -288,7 +288,7 @@ class Gelu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.detach().contiguous()
         y, slope = torch.empty_like(x), torch.empty_like(x)
-        _gelu(*(a.view(-1, x.shape[-1]).numpy() for a in (x, y, slope)))
+        _gelu(*(a.view(-1, LANES).numpy() for a in (x, y, slope)))
         ctx.save_for_backward(slope)
         return y
 
