@@ -20,13 +20,15 @@ from physiglot.symbols import PACKAGE
 
 STEPS = 64
 # The data on which a model is tried: a system and the parameters that make it small. All others are tried on Lorenz.
-SYSTEMS = {"lorenz": {"steps": STEPS}}
+SYSTEMS = {"lorenz": {"steps": STEPS}, "ising": {"size": 8, "store": "none"}}
 MADE = {"wake": synthetic.wake, "waves": synthetic.waves}
-DATA = {"koopman_cylinder": "wake", "koopman_gray_scott": "waves", "pca": "wake"}
+PHASES = ("phase_transformer", "phase_bilstm", "phase_cnn", "phase_fcn", "flip_logistic")
+DATA = {"koopman_cylinder": "wake", "koopman_gray_scott": "waves", "pca": "wake", **dict.fromkeys(PHASES, "ising")}
 SMALL = {
     "koopman_cylinder": {"grid": [16, 32], "width": 4},
     "koopman_gray_scott": {"grid": [8, 8, 8], "width": 4, "channels": 8},
     "pca": {"grid": [16, 32], "modes": 8, "degree": 1},
+    **{name: {"quantity": "real", "series": 2} for name in PHASES},
     "echo_state": {"units": 40, "density": 0.2, "tune_steps": 16, "tune_series": 4, "series": 8},
 }
 WINDOW = {"window": 16, "stride": 16, "batch": 4, "steps": 2}

@@ -99,6 +99,8 @@ def _check_studies(config: Config) -> None:
         _named(f"{key}.dataset", study.dataset, system.datasets)
         _named(f"{key}.model", study.model, config.models)
         _named(f"{key}.task", study.task, config.tasks)
+        judged = config.models[study.model].training.validation.split
+        _named(f"models.{study.model}.training.validation.split", judged, system.splits)
         _check_options(f"{key}.predict", config.models[study.model].module, study.predict)
         _check_asked(key, config, study)
         _check_ranks(key, study, config.models[study.model])

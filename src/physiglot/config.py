@@ -47,9 +47,25 @@ class Smooth(Strict):
         return self
 
 
+class Sites(Strict):
+    count: int = Field(20, ge=1, description="sites of one draw, uniform with replacement")
+    draws: int = Field(1, ge=1, description="draws that stand side by side: the data have count x draws fields")
+    per: Literal["run", "chain"] = Field("chain", description="the same sites in all members, or other ones in each")
+    lattice: bool = Field(False, description="keep the last lattice of each member too, as `lattice`")
+    seed: int = Field(0, ge=0, description="seed of the draws")
+
+
 class Dataset(Strict):
     noise: Noise | None = Field(None, description="measurement noise; none if omitted")
     smooth: Smooth | None = Field(None, description="filter of the noisy splits; none if omitted")
+    steps: int | None = Field(None, ge=1, description="first saved steps that are taken; all if omitted")
+    sites: Sites | None = Field(None, description="series of a few drawn sites instead of lattices; none if omitted")
+
+    @model_validator(mode="after")
+    def _noise_is_for_fields(self) -> "Dataset":
+        if self.noise and self.sites:
+            raise ValueError("noise and sites exclude each other")
+        return self
 
 
 class Split(Strict):
@@ -77,6 +93,12 @@ class System(Strict):
         return self
 
 
+class Validation(Strict):
+    split: str = Field("val", description="the split that is validated on")
+    windows: int | None = Field(256, ge=1, description="random windows; if null, the first window of each series")
+    times: int | None = Field(None, ge=1, description="how often, evenly spread; about ten times if omitted")
+
+
 class Training(Strict):
     window: int = Field(64, ge=1, description="saved steps of one training window")
     stride: int | None = Field(None, ge=1, description="window starts; a random start in each series if omitted")
@@ -94,7 +116,12 @@ class Training(Strict):
     warmup: float = Field(0.0, ge=0, lt=1, description="fraction of the training with a rising rate")
     decay: float = Field(0.995, gt=0, le=1, description="factor per epoch of the exponential schedule")
     restart: int = Field(14, ge=1, description="epochs of the first cosine cycle; each next is twice as long")
-    select: Literal["last", "best"] = Field("last", description="which weights are kept: best is by validation loss")
+    eps: float = Field(1e-8, gt=0, description="ε of Adam; Keras has 1e-7")
+    validation: Validation = Field(Validation(), description="what the weights are judged by while they are trained")
+    select: Literal["last", "best"] = Field(
+        "last",
+        description="weights that are kept: best is by the validation score of the model if it has one, else by loss",
+    )
     warm_start: bool = Field(False, description="start from the previous weights when only the data grew")
     in_memory: float = Field(4.0, ge=0, description="GiB of data that may be held in RAM; above, shards stream")
 

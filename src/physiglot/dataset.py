@@ -1,6 +1,7 @@
 """The dataset of a system: all its blocks by split, with measurement noise, smoothing and statistics.
 
-What a block has beside `state`, one value or series for each member, comes along as it is.
+What a block has beside `state`, one value or series for each member, comes along as it is. With `steps` only the
+first steps are taken, with `sites` only some sites of each lattice (see there).
 
 A Dask graph with one task per shard of the target store: each reads what goes into it from the blocks, simulated
 or imported, writes the shard, and returns moments and hashes; memory is bounded by one shard per thread, whatever
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import graph, moments, stage, store
+from . import graph, moments, sites, stage, store
 from .randomness import generator
 
 SLAB = 16  # members filtered at a time: what the filter needs in between stays in the cache
@@ -48,15 +49,16 @@ def smooth(state: np.ndarray, window: int, order: int) -> np.ndarray:
 
 @dataclass
 class Layout:
-    """What the members of a split look like: `state` and the further variables, name -> (dims, shape, dtype, attrs)."""
+    """What the members of a split look like: `state` and the further variables, (dims, shape, dtype, attrs, steps)."""
 
     state: tuple
     further: dict[str, tuple]
+    attributes: dict
 
     @classmethod
-    def of(cls, block: Any) -> "Layout":
-        found = {str(k): (v.dims, v.shape[1:], v.dtype, v.attrs) for k, v in block.data_vars.items()}
-        return cls(found.pop("state"), {k: v for k, v in found.items() if v[0][0] == "member"})
+    def of(cls, block: Any, steps: int | None = None) -> "Layout":
+        found = {str(k): (v.dims, v.shape[1:], v.dtype, v.attrs, steps) for k, v in block.data_vars.items()}
+        return cls(found.pop("state"), {k: v for k, v in found.items() if v[0][0] == "member"}, block.attrs)
 
 
 @dataclass
@@ -102,9 +104,18 @@ def _shards(blocks: Path, split: str, spec: dict) -> list[Shard]:
     return shards
 
 
+def _first(block: Any, steps: int | None) -> Any:
+    """A block cut to its first steps."""
+    if steps is None:
+        return block
+    if steps > block.sizes["time"]:
+        raise ValueError(f"steps: {steps}: more than the {block.sizes['time']} steps that are stored")
+    return block.isel(time=slice(steps))
+
+
 def _read(source: Path, start: int, stop: int, name: str, like: tuple) -> np.ndarray:
     """Members of a variable of a block. What an imported file does not know of a simulation is NaN."""
-    block = store.open_group(source)
+    block = _first(store.open_group(source), like[4])
     if name not in block and like[2].kind == "f" and name != "parameters":
         return np.full((stop - start, *like[1]), np.nan, like[2])
     if name not in block:
@@ -157,6 +168,33 @@ def _spread(shards: list[Shard], like: tuple, spec: dict, threads: int) -> np.nd
     return moments.std(reduce(moments.merge, graph.compute(tasks, threads)))
 
 
+def _chains(shard: Shard, size: int) -> list[tuple[str, int]]:
+    """Where each member of a shard comes from: its number in the split, or its file and its number there."""
+    found = []
+    for source, start, stop in shard.pieces:
+        simulated = source.parts[-3] == "blocks"
+        name, first = ("", int(source.stem) * size) if simulated else (source.stem, 0)
+        found += [(name, first + i) for i in range(start, stop)]
+    return found
+
+
+def _of_sites(shard: Shard, state: np.ndarray, like: Layout, spec: dict) -> dict[str, np.ndarray]:
+    """The drawn sites of a shard and, if asked for, the last lattice of each member."""
+    options = spec["sites"]
+    where = sites.chosen(options, shard.split, _chains(shard, spec["block"]), sites.count(state, like.attributes))
+    lattice = {"lattice": state[:, -1]} if options["lattice"] else {}
+    return {"state": sites.draw(state, where, like.attributes), **lattice}
+
+
+def _made(block: Any, options: dict) -> dict[str, tuple]:
+    """Dimensions, shape, type and attributes of `state`, and `lattice`, where sites are drawn from `block`."""
+    state, number = block["state"], options["count"] * options["draws"]
+    sites.check(options, sites.count(state, block.attrs), "sites.count")
+    units = {"units": "rad" if state.dtype == np.uint16 else "1"}
+    found = {"state": (state.dims, (state.shape[1], number), sites.dtype(state, block.attrs), units)}
+    return found | ({"lattice": (("member", "byte"), state.shape[2:], state.dtype, {})} if options["lattice"] else {})
+
+
 def _part(
     shard: Shard, like: Layout, target: Path, spec: dict, std: np.ndarray | None
 ) -> tuple[moments.Moments, dict[str, str]]:
@@ -168,6 +206,8 @@ def _part(
             arrays["smooth"] = smooth(arrays["state"], **spec["smooth"])
     else:
         arrays = {"state": _clean(shard, "state", like.state)}
+    if spec.get("sites"):
+        arrays = _of_sites(shard, arrays["state"], like, spec)
     digests = dict(store.fill(target, shard.split, name, shard.start, values) for name, values in arrays.items())
     for name, kind in like.further.items():
         digests.update([store.fill(target, shard.split, name, shard.start, _clean(shard, name, kind))])
@@ -178,25 +218,29 @@ def _part(
 def _allocate(target: Path, first: Any, like: Layout, split: str, members: int, options: dict) -> dict:
     noisy = options.get("noise") and split in options["noise"]["splits"]
     kinds = {"state": like.state, **({"smooth": like.state} if noisy and options.get("smooth") else {}), **like.further}
+    attrs = {k: v for k, v in first.attrs.items() if k != "fingerprint"}
+    if drawn := options.get("sites"):
+        kinds |= _made(first, drawn)
+        attrs["fields"] = [f"draw {d}, site {i}" for d in range(drawn["draws"]) for i in range(drawn["count"])]
     arrays = {}
-    for name, (dims, shape, dtype, attrs) in kinds.items():
-        arrays[name] = {"dims": dims, "shape": (members, *shape), "dtype": dtype, "attrs": attrs}
+    for name, (dims, shape, dtype, notes, *_) in kinds.items():
+        arrays[name] = {"dims": dims, "shape": (members, *shape), "dtype": dtype, "attrs": notes}
         arrays[name] |= {"chunk": options["chunk"], "shard": options["block"]}
-    store.allocate(target, split, arrays, {k: v for k, v in first.attrs.items() if k != "fingerprint"})
+    store.allocate(target, split, arrays, attrs)
     return store.write_coordinates(target, split, store.coordinates(first))
 
 
 def dataset(*, spec: dict, blocks: Path, out: Path, threads: int = 1) -> None:
     """Gather the blocks listed in `blocks` into one store with a group per split.
 
-    `spec`: `splits` (name -> simulated members), `block`, `chunk`, `noise` and `smooth`.
+    `spec`: `splits` (name -> simulated members), `block`, `chunk`, `noise`, `smooth`, `steps` and `sites`.
     The attributes `mean` and `std` (field) are those of the observed training split.
     """
     import dask
 
     shards = {split: _shards(blocks, split, spec) for split in spec["splits"]}
-    first = {split: store.open_group(parts[0].pieces[0][0]) for split, parts in shards.items()}
-    like = {split: Layout.of(block) for split, block in first.items()}
+    first = {s: _first(store.open_group(parts[0].pieces[0][0]), spec.get("steps")) for s, parts in shards.items()}
+    like = {split: Layout.of(block, spec.get("steps")) for split, block in first.items()}
     spread = _spread(shards["train"], like["train"].state, spec, threads)
     with store.new(out.parent) as target:
         digests: dict[str, str] = {}

@@ -43,17 +43,19 @@ def _rollout(model: Any, data: Any, rollout: dict, options: dict) -> Any:
 
 
 def _reading(model: Any, data: Any, reading: dict, options: dict) -> Any:
-    """What the model reads in whole series, each variable (member, …)."""
+    """What the model reads in whole series, each variable (member, …); its parameters are in the attributes."""
     import torch
     import xarray as xr
 
-    model, parts = model.to(torch.float64), []
+    dtype = getattr(torch, reading.get("precision", "float64"))
+    model, parts = model.to(dtype), []
     for piece in _batches(data, reading):
-        state = torch.as_tensor(piece["state"].values, dtype=torch.float64)
-        parts.append(model.read(state, **models.side(model.read, _parameters(piece, torch.float64)), **options))
+        state = torch.as_tensor(piece["state"].values, dtype=dtype)
+        parts.append(model.read(state, **models.side(model.read, _parameters(piece, dtype)), **options))
     found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
     dims = {name: ["member", *(f"{name}_{i}" for i in range(1, values.ndim))] for name, values in found.items()}
-    return xr.Dataset({name: (dims[name], values) for name, values in found.items()})
+    made_by = {"model": model.part["module"], **model.params.model_dump(mode="json")}
+    return xr.Dataset({name: (dims[name], values) for name, values in found.items()}, attrs={"made_by": made_by})
 
 
 def predict(*, spec: dict, dataset: Path, weights: Path, out: Path, threads: int = 1) -> None:

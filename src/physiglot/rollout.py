@@ -26,6 +26,7 @@ class Reading(Strict):
     split: str = Field("test", description="the split whose series are read")
     members: int | None = Field(None, ge=1, description="how many of its series; all if omitted")
     batch: int | None = Field(None, ge=1, description="series read at a time; all if omitted")
+    precision: Literal["float64", "float32"] = Field("float64", description="arithmetic of the reading")
 
 
 ASKED = ("rollouts", "readings")

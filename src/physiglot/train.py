@@ -17,7 +17,7 @@ import torch
 from . import batches, checkpoint, fingerprint, models, processes, stage, store
 from .ranks import ONE, Ranks, alone
 
-VALIDATION = 256
+EVERY_SERIES = 10**12  # a stride and a batch that no split reaches: each series once, from its start
 MARGIN = 120  # seconds before the time limit of a SLURM job at which its training saves and is requeued
 SAVE_EVERY = float(os.environ.get("PHYSIGLOT_SAVE_EVERY", 60))
 
@@ -55,7 +55,8 @@ class Weights:
 
     def optimizer(self, training: dict) -> torch.optim.Optimizer:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training["optimizer"]]
-        return kind([self.live], lr=training["lr"], weight_decay=training["weight_decay"], fused=True)
+        given = {"lr": training["lr"], "weight_decay": training["weight_decay"], "eps": training["eps"]}
+        return kind([self.live], **given, fused=True)
 
     @torch.no_grad()
     def gather(self, largest: float | None, ranks: Ranks) -> None:
@@ -168,8 +169,9 @@ class Loop:
         self.model.eval()
         with alone():
             losses = _values(self.model.loss(self.val.at(0), 1.0))
-        if losses["loss"] < self.best["loss"]:
-            self.best = {"loss": losses["loss"], "weights": self.weights.live.detach().clone()}
+        badness = -losses["score"] if "score" in losses else losses["loss"]
+        if badness < self.best["loss"]:
+            self.best = {"loss": badness, "weights": self.weights.live.detach().clone()}
         self.model.train()
         self.weights.swap()
         return {f"val_{name}": value for name, value in losses.items()}
@@ -188,13 +190,15 @@ class Loop:
 
     def run(self, curves: checkpoint.Curves | None, stop: Stop) -> None:
         every, first = max(1, self.steps // 100), self.step
+        times = self.training["validation"]["times"]
+        self.judged = max(1, self.steps // times) if times else 10 * every
         began = saved = time.monotonic()
         if curves and self.step == 0 and self.steps:
             curves.log(0, self.validate())
         while self.step < self.steps:
             losses = self.advance()
-            if self.step % every == 0 or self.step == self.steps:
-                self._log(curves, _values(losses), began, first, every)
+            if self.step % every == 0 or self.step % self.judged == 0 or self.step == self.steps:
+                self._log(curves, _values(losses), began, first)
             if number := self.ranks.largest(stop.signal):
                 self.save()
                 self.ranks.close()
@@ -203,9 +207,7 @@ class Loop:
                 self.save()
                 saved = time.monotonic()
 
-    def _log(
-        self, curves: checkpoint.Curves | None, values: dict[str, float], began: float, first: int, every: int
-    ) -> None:
+    def _log(self, curves: checkpoint.Curves | None, values: dict[str, float], began: float, first: int) -> None:
         joined = torch.tensor(list(values.values()), dtype=torch.float64)
         self.ranks.mean_(joined)
         values = dict(zip(values, joined.tolist(), strict=True))
@@ -216,7 +218,7 @@ class Loop:
             )
         if curves is None:
             return
-        if self.step % (10 * every) == 0 or self.step == self.steps:
+        if self.step % self.judged == 0 or self.step == self.steps:
             values |= self.validate()
         speed = (self.step - first) / (time.monotonic() - began)
         curves.log(self.step, {**values, "steps_per_second": speed})
@@ -292,8 +294,11 @@ def train(
     model.load_state_dict(ranks.same(model.state_dict()))
     model.to(device).train()
     data = batches.open_split(data_store, embedded_store, "train", part["training"], seed, device, ranks)
-    windows = {**part["training"], "stride": None, "batch": VALIDATION}
-    val = batches.open_split(data_store, embedded_store, "val", windows, seed + 1, device) if first else None
+    judged = part["training"]["validation"]
+    windows = {**part["training"], "stride": None, "batch": judged["windows"]}
+    if judged["windows"] is None:
+        windows |= {"stride": EVERY_SERIES, "batch": EVERY_SERIES}
+    val = batches.open_split(data_store, embedded_store, judged["split"], windows, seed + 1, device) if first else None
     loop = Loop(model, data, val, part["training"], seed, snapshots, ranks)
     if state:
         loop.load(state)
