@@ -12,11 +12,12 @@ import xarray as xr
 from pydantic import Field
 
 from ..montecarlo import chains, ising, lattices
+from ..montecarlo.run import Run
 
 PAPER_WINDOWS = [[0.0, 1.0], [4.0, 5.0]]
 
 
-class Params(chains.Run):
+class Params(Run):
     lattice: Literal["square", "honeycomb", "triangular", "chain"] = Field(
         "square", description="periodic lattice; honeycomb has two sites a cell, chain is a ring of `size` sites"
     )

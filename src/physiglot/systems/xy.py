@@ -11,12 +11,13 @@ import xarray as xr
 from pydantic import Field
 
 from ..montecarlo import chains, lattices, xy
+from ..montecarlo.run import Run
 
 PAPER_WINDOWS = [[0.0, 0.05], [1.5, 2.0]]
 OBSERVABLES = ("energy", "magnetisation", "bond", "current", "flips")
 
 
-class Params(chains.Run):
+class Params(Run):
     size: int = Field(32, ge=2, le=1024, description="linear size L (Ding 2022: 256)")
     dynamics: Literal["metropolis_random_site"] = Field(
         "metropolis_random_site", description="Markov chain (Ding 2022: random-site Metropolis)"
