@@ -24,8 +24,8 @@ demo: setup ## every study at demo scale, then the report (PAPER=koopman for one
 	snakemake --cores 1 --report report.html $(PAPER)
 	@echo "Open report.html; the tables are papers/*/table.md."
 
-test: setup ## the tests
-	python -m pytest -m "not slurm"
+test: setup ## the tests, CORES at a time
+	python -m pytest -m "not slurm" -n $(CORES) --dist loadfile
 
 test-slurm: setup ## the tests on a real SLURM cluster of this machine (needs root and Debian's slurm-wlm)
 	python -m pytest -m slurm

@@ -229,9 +229,7 @@ def test_where_a_file_came_from_does_not_reach_the_dataset(imported):
 
 def test_an_imported_block_of_another_shape_is_refused(imported):
     block(imported / "imported" / "train" / "long.zarr", np.ones((2, STEPS + 1, 2)))
-    with pytest.raises(
-        store.StoreError, match=r"long.zarr: state: its members are \(65, 2\) of float64, those .* \(64, 2\)"
-    ):
+    with pytest.raises(store.StoreError, match=r"long.zarr: state: its members are \(65, 2\) of .* \(64, 2\)"):
         make(listed(imported, train=["long"]), "long")
     assert not list((imported / "datasets").glob("long*"))
 
@@ -352,5 +350,5 @@ def test_what_stands_beside_the_state_comes_along(tmp_path):
     assert np.array_equal(train["drag"].values[:40, 3], -numbers[:40]), "noise is for the state only"
     assert np.isnan(train["drag"].values[40:]).all(), "what a file does not know is not made up"
     side_block(tmp_path / "imported" / "train" / "other.zarr", 0, 5, parameters=None)
-    with pytest.raises(store.StoreError, match="other.zarr: it has no parameters"):
+    with pytest.raises(store.StoreError, match=r"other.zarr: it has no parameters"):
         make(listed(tmp_path, train=["other"]), "other", splits={"train": 40, "val": 10})
