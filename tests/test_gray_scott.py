@@ -159,7 +159,7 @@ def test_frames_are_block_averages():
 
 
 def statistics(series):
-    """Mean and deviation of both fields over all of `series` (member, …), and their standard errors from the members."""
+    """Mean and deviation of both fields over `series` (member, …), and their standard errors from the members."""
     series = series.astype(np.float64)
     means, squares = series.mean((1, 3, 4, 5)), (series**2).mean((1, 3, 4, 5))
     mean, std = means.mean(0), np.sqrt(squares.mean(0) - means.mean(0) ** 2)
