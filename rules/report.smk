@@ -6,7 +6,7 @@ rule plot:
     output:
         report(
             directory("runs/{study}/{seed}/figures"),
-            patterns=["{figure}.svg", "{figure}.gif"],
+            patterns=["{figure}.svg"],
             caption="../docs/captions/figure.rst",
             category=lambda w: CONFIG.papers[study(w).paper].title,
             subcategory=lambda w: f"{study(w).system}, {study(w).dataset}",

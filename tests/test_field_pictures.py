@@ -100,7 +100,8 @@ def test_an_animation_moves(system, figures, tmp_path):
     assert isinstance(moving, animation.Animation)
     for copy in "ab":
         moving.save(tmp_path / copy)
-    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+    for kind in ("gif", "svg"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.n_frames == 4 and gif.info["loop"] == 0 and gif.width > 500

@@ -84,7 +84,6 @@ def test_an_animation_moves(page):
     page.click("Chaos")
     page.click("lorenz, clean")
     assert "from the given state to the end" in look(page, ("Faithful", "animation"))
-    assert page.js(f"{CONTENT}.querySelector('img').src").startswith(("data:image/gif", "blob:", "file:"))
     seen = set()
     page.wait(lambda: seen.add(page.pixels()) or len(seen) > 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 COLOURS = 64
 HOLD = 10
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+    '<image width="{width}" height="{height}" href="data:image/gif;base64,{data}"/></svg>\n'
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ class Animation:
         return pictures
 
     def save(self, stem: Path | str) -> None:
-        """Write `stem`.gif, and its last frame as `stem`.png."""
+        """Write `stem`.gif, the same within `stem`.svg, and its last frame as `stem`.png.
+
+        Snakemake's report shows an SVG, but offers a GIF for download only.
+        """
         from PIL import Image
 
         pictures = self._pictures()
@@ -61,3 +69,6 @@ class Animation:
         first, *rest = (p.quantize(COLOURS, palette=palette, dither=Image.Dither.NONE) for p in pictures)
         times = [self.interval] * len(rest) + [self.interval * HOLD]
         first.save(f"{stem}.gif", save_all=True, append_images=rest, duration=times, loop=0, optimize=False)
+        data = base64.b64encode(Path(f"{stem}.gif").read_bytes()).decode()
+        width, height = first.size
+        Path(f"{stem}.svg").write_text(SVG.format(width=width, height=height, data=data))

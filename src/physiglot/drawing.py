@@ -93,7 +93,7 @@ def placeholder(message: str) -> Figure:
 
 
 def save(figure: Drawing, stem: Path | str) -> None:
-    """Write `stem`.svg and `stem`.png, or `stem`.gif and `stem`.png of an animation.
+    """Write `stem`.svg and `stem`.png, and `stem`.gif of an animation.
 
     The same figure gives the same bytes, with no date in either.
     """
@@ -250,7 +250,7 @@ def return_map(curve: np.ndarray, pairs: np.ndarray, name: str, note: str) -> Fi
 
 
 def write(figures: dict, folder: Path) -> None:
-    """Write every figure as SVG (an animation as GIF) and PNG into `folder`, which appears whole."""
+    """Write every figure as SVG and PNG, an animation as GIF too, into `folder`, which appears whole."""
     with files.replacing(folder) as temporary:
         temporary.mkdir()
         for name, figure in figures.items():

@@ -56,7 +56,7 @@ class Params(Strict):
     correlation: float = Field(0.8, gt=0, lt=1, description="correlation that ends the correlation time")
     blow_up: float = Field(10.0, gt=1, description="widths of the truth that a prediction must stay within")
     wake: bool = Field(False, description="measure the wake of a cylinder of radius 1 at the origin, U = 1")
-    frames: int = Field(40, ge=2, description="frames of the animation")
+    frames: int = Field(30, ge=2, description="frames of the animation")
 
     @model_validator(mode="after")
     def _bins(self) -> "Params":  # noqa: UP037 - the schema is executed without the future import
