@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import synthetic
+import torch
 import xarray as xr
 from pydantic import ValidationError
 
@@ -162,6 +164,38 @@ def test_memory_holds_one_series(truth, monkeypatch):
     monkeypatch.setattr(xr.DataArray, "values", property(lambda a: read.append(a.size) or values(a)))
     evaluate(truth, truth)
     assert max(read) <= truth[0].size
+
+
+def wake(times=120, ahead=0.0):
+    """A wake by formula, with the coordinates of the window; `ahead` is a shift in time."""
+    data = synthetic.wakes(torch.tensor([0.02, 0.01]), times + 20, grid=(32, 64))["state"].numpy().astype(float)
+    start = 10 + round(ahead / 0.5)
+    nu = (("member", "parameter"), np.array([[0.02], [0.01]]))
+    found = dataset("state", data[:, start : start + times], ["ux", "uy", "p"], parameters=nu)
+    return found.assign_coords(parameter=["nu"], x=np.linspace(-2, 14, 64), y=np.linspace(-4, 4, 32))
+
+
+def test_the_wake_of_predicted_fields():
+    """A wake of the right frequency that runs ahead: a large error, none of it in the physics."""
+    truth, params = wake(), configured(wake=True)
+    ahead = wake(ahead=1.5).rename(state="prediction")
+    metrics = field_forecast.evaluate({"test": truth}, {"test": ahead}, params)
+    assert metrics["relative_mse_uy_0_120"] > 0.2 > 1e-3 > metrics["phase_free_mse_uy"]
+    assert metrics["strouhal"] == pytest.approx(metrics["strouhal_truth"], rel=0.01)
+    assert metrics["strouhal_error"] < 0.01 and metrics["onset_error"] == pytest.approx(1.5, abs=0.8)
+    for re, frequency in ((100, 0.8), (200, 1.0)):
+        assert metrics[f"strouhal_re{re}_truth"] == pytest.approx(frequency / np.pi, rel=0.01)
+        assert {f"onset_re{re}", f"drag_re{re}_truth", f"lift_rms_re{re}"} <= set(metrics)
+    shown = table.columns([m for m in metrics if not m.endswith("_stderr")], field_forecast.METRICS)
+    assert list(shown)[-3:] == ["strouhal_error", "onset_error", "drag_error"]
+    lost = ahead.where(ahead["time"] < 30)
+    bad = field_forecast.evaluate({"test": truth}, {"test": lost}, params)
+    assert np.isfinite(list(bad.values())).all() and bad["strouhal_error"] > 0.5 and bad["blow_ups"] == 1
+
+
+def test_a_wake_needs_its_fields(truth):
+    with pytest.raises(ValueError, match="wake: the fields must be ux, uy, p"):
+        evaluate(truth, truth, wake=True)
 
 
 def test_the_table_has_the_published_columns(truth):

@@ -131,8 +131,8 @@ def study(label, variant, truth, params, error, published=None):
 def studies():
     published = {"relative_mse_uy_0_16": 0.02}
     return [
-        study("Ours", "ours", wake(), PARAMS, 0.02, published),
-        study("Persistence", "baseline", wake(), PARAMS, 0.1),
+        study("Ours", "ours", wake(), WAKE, 0.02, published),
+        study("Persistence", "baseline", wake(), WAKE, 0.1),
         study("Ours", "ours", waves(), PARAMS, 0.02),
     ]
 
@@ -151,6 +151,9 @@ def test_comparisons_have_a_row_for_every_system(studies, tmp_path):
     for words in (growth, spectra):
         assert "wake, clean: uy" in words and "waves, clean: v" in words and "Persistence" in words
     assert "published, mean of bin" in growth and re.search(r"power, predicted / true", spectra)
+    strouhal = figures["wake"].axes[0]
+    re = sorted(2 / wake()["parameters"].values[:, 0])
+    assert strouhal.lines[0].get_xdata() == pytest.approx(re, abs=0.5) and len(strouhal.lines) == 3
     for name, figure in figures.items():
         drawing.save(figure, tmp_path / name)
     assert "no study has a rollout" in texts(field_forecast.compare([])["field_error_growth"])

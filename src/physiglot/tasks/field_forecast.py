@@ -11,8 +11,9 @@ that both leave out. The one rollout is `test`. All are in physical units, over 
 - spectrum: power of the prediction over that of the truth by octave of the wavenumber, over the last half of the time;
   isotropic in a periodic box, along the axis of a wake.
 - `wake`: Strouhal number, onset, forces and divergence of *predicted* fields, and of the truth by the same functional
-  (`_truth`); `_error` is the mean absolute difference over the members. `phase_free` is the relative MSE of the last
-  half after the best shift in time by up to a period of shedding.
+  (`_truth`), see `wake_metrics`; `_error` is the mean over the members of |difference|, in units of the truth but for
+  the onset, and `_re<Reynolds number>` the value of a member. `phase_free_mse` is the relative MSE of the last half
+  after the best shift in time by up to a period of shedding.
 
 Failures count. A prediction is moved into a box `blow_up` times as wide as its truth (a NaN to its upper wall);
 `blow_ups` is the share of members that left it. `_stderr` is the standard error within one seed: a bootstrap over
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from .. import climate, drawing, field_figures, fields
+from .. import climate, drawing, field_figures, fields, wake_metrics
 from ..field_comparison import compare  # noqa: F401 - part of the task
 from ..figures import Study  # noqa: F401 - part of the task
 from ..rollout import Rollout
@@ -43,9 +44,11 @@ METRICS = {
     "vrmse_[!_]*": "VRMSE",
     "correlation_time": "correlation time",
     "blow_ups": "share of runs that blow up",
-    "strouhal_error": "error of the Strouhal number",
-    "onset_error": "error of the onset (time)",
+    "strouhal_error": "Strouhal number, relative error",
+    "onset_error": "onset, error (time)",
+    "drag_error": "drag, relative error",
 }
+WAKE_FIELDS = ("ux", "uy", "p")
 
 
 class Params(Strict):
@@ -113,6 +116,27 @@ def _spectrum(powers: tuple[np.ndarray, np.ndarray], names: list[str]) -> dict[s
     return {f"spectrum_ratio_{n}_{k + 1}": float(ratio[i, k]) for i, n in enumerate(names) for k in range(len(ratio.T))}
 
 
+def _wake(true: xr.Dataset, run: xr.Dataset, params: Params) -> dict[str, float]:
+    """Physics of a wake from its fields; see above. Raises ValueError for other fields than those of a wake."""
+    if list(true["field"].values) != list(WAKE_FIELDS) or "parameters" not in true:
+        raise ValueError(f"wake: the fields must be {', '.join(WAKE_FIELDS)} with the parameter nu")
+    x, y, dt = true["x"].values, true["y"].values, float(true["time"][1] - true["time"][0])
+    viscosities = true["parameters"].sel(parameter="nu").values
+    single: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
+    for member, nu in zip(fields.members(true, run, params.blow_up), viscosities, strict=True):
+        exact, ours = (wake_metrics.measure(f, x, y, dt, nu) for f in (member.truth, member.prediction))
+        for name, value in ours.items():
+            error = abs(value - exact[name]) / (1.0 if name == "onset" else abs(exact[name]) or 1.0)
+            for key, number in ((name, value), (f"{name}_truth", exact[name]), (f"{name}_error", error)):
+                found.setdefault(key, []).append(number)
+            single |= {f"{name}_re{2 / nu:.0f}": value, f"{name}_re{2 / nu:.0f}_truth": exact[name]}
+        shifted = wake_metrics.shifted_error(member.truth, member.prediction, x, y, dt)
+        for name in WAKE_FIELDS:
+            found.setdefault(f"phase_free_mse_{name}", []).append(shifted[name])
+    return {k: v for name, values in found.items() for k, v in _mean(name, np.array(values)).items()} | single
+
+
 def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], params: Params) -> dict[str, float]:
     """All metrics of `test`, if it is there. A bin beyond its series is an error."""
     if "test" not in params.rollouts:
@@ -123,7 +147,7 @@ def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], pa
     metrics = _accuracy(scores, names, params) | _correlation(scores, names, dt, params)
     metrics |= {"blow_ups": float(scores.failed.mean())}
     metrics |= _spectrum(fields.spectra(true, run, params.blow_up, params.wake), names)
-    return metrics
+    return metrics | (_wake(true, run, params) if params.wake else {})
 
 
 def plot(
