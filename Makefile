@@ -54,7 +54,7 @@ report: setup ## report.html of what has been run
 
 mlflow: setup ## the MLflow UI on the local store
 	python -m physiglot.track publish --uri sqlite:///mlflow.db
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000 --workers 1
 
 clean: ## remove what the workflow made (not the environment)
 	rm -rf data runs papers logs report.html mlflow.db mlartifacts .snakemake .physiglot

@@ -24,7 +24,7 @@ sys.path[:0] = [str(HOME / "tests"), str(HOME / "tests/slurm")]
 
 timing.require("psutil", "yaml", "snakemake", "physiglot")
 
-from cluster import Cluster, missing  # noqa: E402
+from cluster import Cluster, missing, wait_for  # noqa: E402
 from workflow import CONFIG, DECAY, Project, with_decay  # noqa: E402
 
 BLOCKS, BUNDLE, SHORT, LONG = 2000, 100, 8, 40
@@ -40,18 +40,34 @@ def project(folder: Path, blocks: int, bundle: int) -> Project:
     decay["splits"] = {"train": {"members": blocks - 2}, "val": {"members": 1}, "test": {"members": 1}}
     made = Project.create(folder, config)
     made.source("systems/decay.py").write_text(DECAY)
-    made.how = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "2"]
+    made.how = ["--profile", "slurm", "--seconds-between-status-checks", "1"]
     return made
 
 
-def run(made: Project) -> tuple[float, int]:
-    """Wall seconds, and how many SLURM jobs there were (a task of an array is one)."""
+def lines(command: list[str]) -> list[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def cpu(said: str) -> float:
+    """Seconds of SLURM's [hours:]minutes:seconds."""
+    seconds = 0.0
+    for part in said.split(":"):
+        seconds = 60 * seconds + float(part)
+    return seconds
+
+
+def run(made: Project) -> tuple[float, float, int]:
+    """Wall seconds; CPU seconds of all SLURM jobs; how many there were (a task of an array is one)."""
     began = time.perf_counter()
     made.snakemake(LIST)
     seconds = time.perf_counter() - began
     asked = ["squeue", "--array", "--states=all", "--noheader", "--format=%Z"]
-    folders = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
-    return seconds, folders.count(str(made.folder))
+    jobs = lines(asked).count(str(made.folder))
+    asked = ["sacct", "--noheader", "--parsable2", "--format=WorkDir,State,TotalCPU"]
+    rows = wait_for(
+        lambda: len(found := [r for r in lines(asked) if r.startswith(f"{made.folder}|COMP")]) == jobs and found
+    )
+    return seconds, sum(cpu(row.rpartition("|")[2]) for row in rows), jobs
 
 
 def main() -> None:
@@ -62,16 +78,22 @@ def main() -> None:
         cluster.drain("n3")
         folder = Path(name)
         made = project(folder / "blocks", BLOCKS, BUNDLE)
-        wall, jobs = run(made)
+        wall, _, jobs = run(made)
         there = len(re.findall(r'"blocks/', (made.folder / LIST).read_text()))
         said = f"{there} blocks in {jobs} jobs and {wall:.0f} s, {1e3 * wall / BLOCKS:.0f} ms each"
         timing.check(there == BLOCKS, said)
-        short, long = (run(project(folder / str(n), n, 1))[0] for n in (SHORT, LONG))
-        found = {"blocks": wall, "task": (long - short) / (LONG - SHORT)}
-        print(f"      arrays of {SHORT} and {LONG} tasks: {short:.0f} and {long:.0f} s, {found['task']:.2f} s a task")
+        short, long = (run(project(folder / str(n), n, 1)) for n in (SHORT, LONG))
+        task, used = ((b - a) / (LONG - SHORT) for a, b in zip(short[:2], long[:2], strict=True))
+        found = {"blocks": wall, "task": task}
+        print(f"      arrays of {SHORT} and {LONG} tasks: {short[0]:.0f} and {long[0]:.0f} s, {task:.2f} s a task")
+        print(f"      CPU seconds a task: {used:.2f}; load {os.getloadavg()[0]:.1f}")
     missed = [key for key, limit in LIMITS.items() if found[key] > limit]
     gate = "ok: every block is there" + (f"; limits missed: {', '.join(missed)}" if missed else "")
-    more = {key: round(value, 2) for key, value in found.items()} | {"jobs": jobs, "cpus": os.cpu_count()}
+    more = {key: round(value, 2) for key, value in found.items()} | {
+        "task_cpu": round(used, 2),
+        "jobs": jobs,
+        "cpus": os.cpu_count(),
+    }
     timing.verdict("slurm", LIMITS["blocks"] / wall, f"the limit of {LIMITS['blocks']:.0f} s", gate, **more)
 
 

@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 from physiglot import config as schema
 from physiglot import files, fingerprint, imports, processes
 from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 
 try:
     # A job of SLURM reads what the main process has checked.
@@ -102,13 +101,6 @@ def forget_lost_blocks():
 
 if workflow.is_main_process:
     forget_lost_blocks()
-
-MOST = max(len(bundles) for system in CONFIG.systems for bundles in bundles_of(system).values())
-if (workflow.resource_settings.nodes or MOST) < MOST:
-    logger.warning(
-        f"--jobs {workflow.resource_settings.nodes}: fewer than the {MOST} bundles of a system. As a job array (see "
-        "slurm-array-jobs in the profile) they would wait for each other for ever: allow more jobs, or raise `bundle`."
-    )
 
 
 def imported_files(w):

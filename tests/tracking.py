@@ -155,10 +155,10 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 class Server:
-    """A real `mlflow server` on SQLite, to be killed and started again on the same port."""
+    """A real `mlflow server`, on SQLite unless another store is given, to be killed and started on the same port."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, store: str = ""):
+        self.folder, self.store = folder, store or f"sqlite:///{folder}/server.db"
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -167,7 +167,7 @@ class Server:
 
     def start(self) -> None:
         words = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", str(self.port)]
-        words += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+        words += ["--backend-store-uri", self.store]
         words += ["--artifacts-destination", f"{self.folder}/server_artifacts"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words],

@@ -14,6 +14,7 @@ import sys
 import time
 from types import FrameType
 
+KEPT = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CONF", "SLURM_CLUSTER_NAME")
 GRACE = 30.0  # seconds for the other ranks to end when one has failed
 
 
@@ -44,7 +45,9 @@ def by_srun(ranks: int, nodes: int, command: list[str]) -> tuple[list[str], dict
     where = [f"--ntasks={ranks}", f"--nodes={nodes}", f"--ntasks-per-node={ranks // nodes}"]
     where += [f"--cpus-per-task={os.environ.get('OMP_NUM_THREADS', 1)}"]
     how = ["--overlap", "--mem=0", "--export=ALL", "--cpu-bind=none", "--kill-on-bad-exit=1"]
-    kept = {k: v for k, v in os.environ.items() if k != "RANK" and not k.startswith(("TORCHELASTIC", "SLURM_MEM"))}
+    # What SLURM says of the job would be options of srun, such as tasks per GPU, and contradict those given here.
+    other = ("TORCHELASTIC", "SLURM_", "SRUN_")
+    kept = {k: v for k, v in os.environ.items() if k in KEPT or k != "RANK" and not k.startswith(other)}
     there, names = _out("squeue", "--noheader", "--jobs", job, "--format", "%D|%N").strip().split("|")
     if nodes > int(there):
         raise ValueError(f"--nodes: {nodes}: the SLURM job has {there}")

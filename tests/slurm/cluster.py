@@ -62,6 +62,8 @@ AccountingStoragePort={slurmdbd}
 AccountingStoragePass={folder}/munge.socket
 AccountingStorageEnforce=associations
 GresTypes=gpu
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName=DEFAULT CPUs=8 RealMemory=32000
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1}
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={n2}
@@ -69,6 +71,7 @@ NodeName=n3 NodeHostname={host} NodeAddr=127.0.0.1 Port={n3}
 NodeName=n4 NodeHostname={host} NodeAddr=127.0.0.1 Port={n4} Gres=gpu:2
 PartitionName=cpu Nodes=n1,n2,n3 Default=YES DefaultTime=10
 PartitionName=gpu Nodes=n4 DefaultTime=10
+PartitionName=urgent Nodes=n4 DefaultTime=10 PriorityTier=2
 """,
     "gres.conf": "\nNodeName=n4 Name=gpu File={folder}/gpu[0-1]\n",
     "cgroup.conf": "\nCgroupPlugin=cgroup/v1\nCgroupAutomount=no\n",
@@ -117,7 +120,8 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 class Cluster:
-    """Partition `cpu` (n1 to n3, eight CPUs each) and partition `gpu` (n4, two GPUs that are only counted)."""
+    """Partitions `cpu` (n1 to n3, eight CPUs each), `gpu` (n4, two GPUs that are only counted), and `urgent` (n4 too),
+    for whose jobs those of `gpu` go back into the queue."""
 
     def __init__(self, folder: Path | str | None = None):
         self.folder = Path(folder or tempfile.mkdtemp(prefix=f"{NAME}-slurm-")).resolve()

@@ -5,7 +5,7 @@ import json
 import torch
 from workflow import Project
 
-SLURM = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "8", "--latency-wait", "10"]
+SLURM = ["--profile", "slurm", "--seconds-between-status-checks", "2", "--latency-wait", "10"]
 WEIGHTS = "runs/lorenz_faithful/0/model/weights.pt"
 TRAIN = "train/lorenz_faithful/0/model"
 DECAY = "data/decay/datasets/clean.zarr/zarr.json"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from jobs import DECAY, TRAIN, WEIGHTS, stores, weights
+from postgres import Postgres, missing
 from tracking import Server, all_runs
 from workflow import PATIENCE, Project, wait_for
 
@@ -74,14 +75,22 @@ def test_dask_workers_are_jobs_and_one_may_be_lost(onslurm, cluster):
 
 
 @pytest.fixture
-def server(tmp_path: Path, empty_store: Path) -> Iterator[Server]:
-    shutil.copy(empty_store, tmp_path / "server.db")
-    server = Server(tmp_path)
+def database() -> Iterator[Postgres]:
+    if reason := missing():
+        pytest.skip(reason)
+    database = Postgres()
+    yield database
+    database.stop()
+
+
+@pytest.fixture
+def server(tmp_path: Path, database: Postgres) -> Iterator[Server]:
+    server = Server(tmp_path, database.uri)
     yield server
     server.kill()
 
 
-def test_twenty_jobs_and_a_server_that_is_lost(onslurm, server, cluster):
+def test_twenty_jobs_and_a_server_on_postgresql_that_is_lost(onslurm, server, cluster):
     """They arrive live; the server is lost, and no job fails; once it is back, nothing is missing."""
     decay = onslurm.config["systems"]["decay"]
     onslurm.change("systems.decay", {**decay, "block": 1, "chunk": 1})
