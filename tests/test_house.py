@@ -141,7 +141,7 @@ def test_the_default_profile_is_safe_everywhere():
 def test_the_slurm_profile_is_found_and_names_no_cluster():
     assert (HOME / "slurm").is_symlink()
     profile = yaml.safe_load((HOME / "slurm/config.yaml").read_text())
-    assert profile["executor"] == "slurm"
+    assert profile["executor"] == "physiglot"
     assert not re.search(r"slurm_(account|partition|qos)|reservation|mail-user", str(profile))
 
 

@@ -47,7 +47,7 @@ def by_srun(ranks: int, nodes: int, command: list[str]) -> tuple[list[str], dict
     how = ["--overlap", "--mem=0", "--export=ALL", "--cpu-bind=none", "--kill-on-bad-exit=1"]
     # What SLURM says of the job would be options of srun, such as tasks per GPU, and contradict those given here.
     other = ("TORCHELASTIC", "SLURM_", "SRUN_")
-    kept = {k: v for k, v in os.environ.items() if k in KEPT or k != "RANK" and not k.startswith(other)}
+    kept = {k: v for k, v in os.environ.items() if k in KEPT or (k != "RANK" and not k.startswith(other))}
     there, names = _out("squeue", "--noheader", "--jobs", job, "--format", "%D|%N").strip().split("|")
     if nodes > int(there):
         raise ValueError(f"--nodes: {nodes}: the SLURM job has {there}")
