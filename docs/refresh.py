@@ -18,11 +18,20 @@ sys.path.insert(0, str(HOME / "src"))
 from physiglot import checks, config, symbols  # noqa: E402
 from physiglot.strict import Strict  # noqa: E402
 
-CONTENTS = {
+CONTENTS = {  # metric -> column, as far as a data set has it
     "relative_mse_0_64": "[0, 64)",
     "relative_mse_64_128": "[64, 128)",
     "relative_mse_128_192": "[128, 192)",
     "vpt_mean": "valid time",
+    **{
+        f"relative_mse_{field}_0_{steps}": field
+        for field in ("ux", "uy", "p", "u", "v")
+        for steps in (160, 200, 400, 100)
+    },
+    "strouhal_error": "Strouhal number, error",
+    "critical_temperature": "crossing",
+    "width": "width",
+    "accuracy": "accuracy",
 }
 
 
@@ -50,18 +59,14 @@ def table(paper: str) -> str:
         for row in csv.DictReader(file):
             rows.setdefault(row["study"], {})[row["metric"]] = row
     studies, text = config.read(HOME / "config.yaml", HOME / "paper.yaml")["studies"], []
-    for dataset in dict.fromkeys(studies[name].get("dataset", "clean") for name in rows):
-        text += [
-            f"**{dataset}**",
-            "",
-            f"| model | | {' | '.join(CONTENTS.values())} |",
-            "|---|---|" + "---|" * len(CONTENTS),
-        ]
-        for name, found in rows.items():
-            study = studies[name]
-            if study.get("dataset", "clean") == dataset:
-                cells = " | ".join(number(found.get(metric)) for metric in CONTENTS)
-                text.append(f"| {study['label']} | {study['variant']} | {cells} |")
+    for data in dict.fromkeys((studies[name]["system"], studies[name].get("dataset", "clean")) for name in rows):
+        here = {n: r for n, r in rows.items() if (studies[n]["system"], studies[n].get("dataset", "clean")) == data}
+        shown = [metric for metric in CONTENTS if any(metric in found for found in here.values())]
+        header = " | ".join(CONTENTS[metric] for metric in shown)
+        text += [f"**{', '.join(data)}**", "", f"| model | | {header} |", "|---|---|" + "---|" * len(shown)]
+        for name, found in here.items():
+            cells = " | ".join(number(found.get(metric)) for metric in shown)
+            text.append(f"| {studies[name]['label']} | {studies[name]['variant']} | {cells} |")
         text.append("")
     return "\n".join(text).rstrip()
 
