@@ -89,7 +89,7 @@ def test_numba_and_torch_give_the_same_fields():
 def test_the_reduction_solves_a_tridiagonal_system():
     rng = np.random.default_rng(0)
     diagonal, b = 2 + rng.uniform(size=(3, 37, 1, 4)), rng.normal(size=(3, 37, 2, 4))
-    found = tensors._solved(tensors._reduction(diagonal, "cpu"), torch.as_tensor(b)).numpy()
+    found = tensors.Flow._solved(tensors._reduction(diagonal, "cpu"), torch.as_tensor(b)).numpy()
     expected = np.stack([scheme.solve(scheme.pivots(d)[:, [0, 0]], c) for d, c in zip(diagonal, b, strict=True)])
     assert np.abs(found - expected).max() < 1e-12
 

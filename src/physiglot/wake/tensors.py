@@ -100,16 +100,26 @@ class Flow:
         right[:, 0] = self.scale[:, 0] / 2 * (2 / self.step * self.omega[:, 0] + self.past[:, 0])
         self.past[:, 1:-1] = advection - old / 2
         self.past[:, 0] = -self.omega[:, 0] / (2 * self.step)
-        omega = _solved(self.diffusion, right)
+        omega = self._solved(self.diffusion, right)
         slip = (self.weights * omega).sum(1, keepdim=True)
         slip[:, 0, 1, 1] += 2.0
         self.omega = omega + slip * self.responses
         right = torch.zeros_like(omega)
         right[:, 1:-1] = h2 * self.r2 * self.omega[:, 1:-1]
-        phi = _solved(self.poisson, right)
+        phi = self._solved(self.poisson, right)
         phi[:, -1] = self.decay * phi[:, -2]
         phi[:, :, 0, 0] = self._mean(right[:, :, 0, 0])
         self.phi = phi
+
+    @staticmethod
+    def _solved(system: tuple[list[tuple[int, Tensor, Tensor]], Tensor], b: Tensor) -> Tensor:
+        levels, inverse = system
+        for distance, lower, upper in levels:
+            reduced = b.clone()
+            reduced[:, distance:].addcmul_(lower[:, distance:], b[:, :-distance])
+            reduced[:, :-distance].addcmul_(upper[:, :-distance], b[:, distance:])
+            b = reduced
+        return b * inverse
 
     def _mean(self, source: Tensor) -> Tensor:
         """The mean of φ (member, row) from the wall outwards, where it and its slope vanish."""
@@ -140,13 +150,3 @@ def _shifted(array: np.ndarray, distance: int, fill: float) -> np.ndarray:
     moved = np.roll(array, distance, axis=1)
     moved[:, slice(None, distance) if distance > 0 else slice(distance, None)] = fill
     return moved
-
-
-def _solved(system: tuple[list[tuple[int, Tensor, Tensor]], Tensor], b: Tensor) -> Tensor:
-    levels, inverse = system
-    for distance, lower, upper in levels:
-        reduced = b.clone()
-        reduced[:, distance:].addcmul_(lower[:, distance:], b[:, :-distance])
-        reduced[:, :-distance].addcmul_(upper[:, :-distance], b[:, distance:])
-        b = reduced
-    return b * inverse
