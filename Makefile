@@ -44,7 +44,7 @@ $(VENV)-bench/.installed: benchmarks/requirements.txt
 
 bench: setup $(VENV)-bench/.installed ## the ratios against the peers, some minutes each
 	PYTHONPATH=src $(VENV)-bench/bin/python -m benchmarks.lorenz
-	for name in storage training rollout workflow; do python -m benchmarks.$$name || exit 1; done
+	for name in cylinder storage training rollout workflow; do python -m benchmarks.$$name || exit 1; done
 
 docs: setup ## the tables of the README and docs/configuration.md, from docs/results and the schema
 	python docs/refresh.py
