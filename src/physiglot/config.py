@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from . import checks
+from . import checks, repeat
 from .strict import ConfigError, Strict, check
 
 
@@ -150,7 +150,7 @@ class Task(Strict):
 
 class Study(Strict):
     paper: str = Field(description="the paper whose table it is in")
-    variant: Literal["faithful", "ours", "baseline", "ablation"] = Field(
+    variant: Literal["faithful", "sound", "ours", "baseline", "ablation", "control"] = Field(
         description="what it is in that table, see docs/add_a_study.md"
     )
     label: str = Field(description="name of the model in tables and figures")
@@ -194,13 +194,17 @@ class Config(Strict):
 
 def validate(values: dict) -> Config:
     """The configuration, checked whole. Raises ConfigError with one sentence about what is wrong."""
-    config = check(Config, values)
+    config = check(Config, repeat.unrolled(values))
     checks.everything(config)
     return config
 
 
 def expand(values: dict, folder: Path) -> dict:
-    """`values` laid over the file that its key `base` names (relative to `folder`), if it has one."""
+    """`values` laid over the file that its key `base` names (relative to `folder`), if it has one, and unrolled."""
+    return repeat.unrolled(_laid(values, folder))
+
+
+def _laid(values: dict, folder: Path) -> dict:
     values = dict(values)
     base = values.pop("base", None)
     if base is None:
@@ -208,7 +212,7 @@ def expand(values: dict, folder: Path) -> dict:
     path = folder / base
     if not path.is_file():
         raise ConfigError(f"configuration error: base: {base!r}: no such file in {folder}")
-    merged = expand(read(path), folder)
+    merged = _laid(read(path), folder)
     _merge(merged, values)
     return merged
 

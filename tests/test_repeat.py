@@ -1,0 +1,48 @@
+"""Entries of the configuration that stand for many."""
+
+import pytest
+
+from physiglot import repeat
+from physiglot.strict import ConfigError
+
+
+def unrolled(**studies):
+    return repeat.unrolled({"studies": studies})["studies"]
+
+
+def test_lists_are_walked_together():
+    entry = {"each": {"n": [2, 10], "t": [None, 2.27]}, "model": "net_{n}", "published": {"t_c": "{t}"}, "steps": "{n}"}
+    assert unrolled(**{"net_{n}": entry}) == {
+        "net_2": {"model": "net_2", "published": {}, "steps": 2},
+        "net_10": {"model": "net_10", "published": {"t_c": 2.27}, "steps": 10},
+    }
+
+
+def test_several_axes_give_all_combinations():
+    found = unrolled(**{"{a}_{b}": {"each": [{"a": ["x", "y"]}, {"b": [1, 2]}], "label": "{a} of {b}, {c}"}})
+    assert list(found) == ["x_1", "x_2", "y_1", "y_2"]
+    assert found["y_1"] == {"label": "y of 1, {c}"}
+
+
+def test_other_entries_stay_as_they_are():
+    entry = {"label": "{x}", "weights": None, "seeds": [0, 1]}
+    assert unrolled(plain=entry) == {"plain": entry}
+    assert repeat.unrolled({"papers": {"a": {"each": 1}}}) == {"papers": {"a": {"each": 1}}}
+
+
+def test_it_may_be_done_twice():
+    once = repeat.unrolled({"models": {"a_{n}": {"each": {"n": [1]}, "x": "{n}"}}})
+    assert repeat.unrolled(once) == once == {"models": {"a_1": {"x": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "each", "message"),
+    [
+        ("a_{n}", {"n": [1, 2], "t": [1]}, "studies.a_{n}.each: lists .* equally long: n has 2, t has 1"),
+        ("a_{n}", {"n": 3}, "studies.a_{n}.each: .*allowed: names with lists"),
+        ("a", {"n": [1, 2]}, "studies.a: 'a': this name is given twice"),
+    ],
+)
+def test_a_wrong_one_is_told(name, each, message):
+    with pytest.raises(ConfigError, match=message.replace("{", r"\{")):
+        unrolled(**{name: {"each": each}})
