@@ -346,10 +346,16 @@ def load(module: str, symbol: str):
 
 
 def methods(module: str, owner: str) -> dict[str, ast.arguments]:
-    """The methods of a class and their arguments, as they are written there; nothing is run."""
-    statements = parse(f"{ROOT}.{module}").definitions.get(owner, [])
-    bodies = [n for s in statements if isinstance(s.node, ast.ClassDef) for n in s.node.body]
-    return {n.name: n.args for n in bodies if isinstance(n, ast.FunctionDef)}
+    """The methods of a class and their arguments, as they are written there or in our bases of it; nothing is run."""
+    parsed = parse(f"{ROOT}.{module}")
+    found: dict[str, ast.arguments] = {}
+    for node in (s.node for s in parsed.definitions.get(owner, [])):
+        if isinstance(node, ast.ClassDef):
+            for base in (b.id for b in node.bases if isinstance(b, ast.Name)):
+                for origin, symbol in [*parsed.imports.get(base, ()), (parsed.name, base)]:
+                    found |= methods(origin.removeprefix(f"{ROOT}."), symbol) if symbol else {}
+            found |= {n.name: n.args for n in node.body if isinstance(n, ast.FunctionDef)}
+    return found
 
 
 def required(module: str, owner: str, method: str) -> list[str]:

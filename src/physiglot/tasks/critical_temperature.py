@@ -52,19 +52,23 @@ class Params(Strict):
     estimator: Literal["tanh", "logistic", "isotonic"] = Field(
         "tanh", description="the fit that gives `crossing` (Ding 2022: tanh)"
     )
+    lowest: float = Field(0.0, ge=0, description="test series below this temperature are left out (Ding 2022: none)")
     resamples: int = Field(200, ge=2, description="bootstrap resamples of chains and draws")
 
 
-def _measured(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset]) -> tuple[np.ndarray, ...]:
+def _measured(
+    truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], params: Params
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Temperature (member), P (member, draw), P of the shuffled series (member)."""
-    read = prediction["test"]
-    temperature = truth["test"]["parameters"].values[:, 0]
-    return temperature, read["probability"].values, read["shuffled"].values.reshape(len(temperature), -1).mean(1)
+    temperature, read = truth["test"]["parameters"].values[:, 0], prediction["test"]
+    p, shuffled = (read[name].values.reshape(len(temperature), -1) for name in ("probability", "shuffled"))
+    kept = temperature >= params.lowest
+    return temperature[kept], p[kept], shuffled[kept].mean(1)
 
 
 def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], params: Params) -> dict[str, float]:
     """All crossings with their errors. Fewer than four distinct temperatures are a ValueError."""
-    temperature, p, shuffled = _measured(truth, prediction)
+    temperature, p, shuffled = _measured(truth, prediction, params)
     found = {name: crossing.fit(name, temperature, p) for name in crossing.FITS}
     resampled = crossing.bootstrap(list(crossing.FITS), temperature, p, params.resamples)
     chosen, metrics = found[params.estimator], {"steps": float(prediction["test"].attrs["made_by"]["steps"])}
@@ -77,7 +81,7 @@ def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], pa
     metrics["no_crossing"] = float(chosen.status != crossing.CROSSED)
     metrics["status"] = float(chosen.status)
     metrics["resamples_without"] = float(np.isnan(resampled[params.estimator]).mean())
-    first = crossing.fit(params.estimator, temperature, p[:, 0] if p.ndim > 1 else p).temperature
+    first = crossing.fit(params.estimator, temperature, p[:, 0]).temperature
     metrics["crossing_shuffled"] = crossing.fit(params.estimator, temperature, shuffled).temperature
     metrics["order_shift"] = metrics["crossing_shuffled"] - first
     return metrics | _compared(chosen, temperature, p, exact.transition(truth["test"].attrs))
@@ -94,7 +98,7 @@ def _compared(
     """What the known transition says of a crossing that was found without it."""
     if transition is None:
         return {"false_crossing": float(chosen.status == crossing.CROSSED)}
-    right = (p > 0.5) == (temperature > transition).reshape(-1, *[1] * (p.ndim - 1))
+    right = (p > 0.5) == (temperature > transition)[:, None]
     return {"deviation": chosen.temperature - transition, "accuracy": float(right.mean())}
 
 
@@ -102,7 +106,7 @@ def plot(
     truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], metrics: dict[str, float], params: Params
 ) -> dict[str, Figure]:
     """P(T) with its fit and the exact transition; configurations across it."""
-    temperature, p, shuffled = _measured(truth, prediction)
+    temperature, p, shuffled = _measured(truth, prediction, params)
     transition = exact.transition(truth["test"].attrs)
     windows = prediction["test"].attrs["made_by"]["windows"]
     found = crossing.fit(params.estimator, temperature, p)
