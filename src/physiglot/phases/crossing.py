@@ -159,6 +159,14 @@ def fit(estimator: str, temperature: np.ndarray, probability: np.ndarray) -> Cro
     return FITS[estimator](*curve(temperature, flat))
 
 
+def resampled(temperature: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How often each chain (member) is drawn, as many draws at each temperature as it has chains."""
+    _, where, count = np.unique(temperature, return_inverse=True, return_counts=True)
+    drawn = np.empty(len(temperature))
+    drawn[np.argsort(where, kind="stable")] = np.concatenate([_multinomial(rng, n) for n in count])
+    return drawn
+
+
 def bootstrap(
     estimators: list[str], temperature: np.ndarray, probability: np.ndarray, resamples: int, seed: int = 0
 ) -> dict[str, np.ndarray]:
@@ -169,9 +177,7 @@ def bootstrap(
     found: dict[str, list[float]] = {name: [] for name in estimators}
     for _ in range(resamples):
         draws = np.bincount(rng.integers(p.shape[1], size=p.shape[1]), minlength=p.shape[1]) / p.shape[1]
-        chains = np.concatenate([_multinomial(rng, n) for n in count])
-        values = (p @ draws)[np.argsort(where, kind="stable")] * chains
-        means = np.add.reduceat(values, np.cumsum(count) - count) / count
+        means = np.bincount(where, (p @ draws) * resampled(temperature, rng)) / count
         for name in estimators:
             found[name].append(FITS[name](levels, means, count.astype(float)).temperature)
     return {name: np.array(values) for name, values in found.items()}
