@@ -63,3 +63,19 @@ def colouring(lattice: str, size: int) -> np.ndarray:
         raise ValueError(f"size {size}: a checkerboard on the {lattice} lattice needs an even size.")
     rows_count = 0 if lattice == "honeycomb" else 1
     return ((column + rows_count * row) % 2).astype(np.int8)
+
+
+def bonds(lattice: str, size: int) -> np.ndarray:
+    """Every bond once, (bond, 2) int32; the two bonds of a pair that shares two are two."""
+    table = neighbours(lattice, size)
+    sites = np.arange(len(table), dtype=np.int32)
+    # Every second neighbour looks forward; on the honeycomb, every bond has one end in an even column.
+    one, other = (sites[::2], table[::2]) if lattice == "honeycomb" else (sites, table[:, 1::2])
+    return np.stack(np.broadcast_arrays(one[:, None], other), axis=-1).reshape(-1, 2)
+
+
+def by_colour(lattice: str, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sites colour by colour, int32; their neighbours, (site, degree); and where each colour ends in the list."""
+    colour = colouring(lattice, size)
+    order = np.argsort(colour, kind="stable").astype(np.int32)
+    return order, np.ascontiguousarray(neighbours(lattice, size)[order]), np.cumsum(np.bincount(colour))

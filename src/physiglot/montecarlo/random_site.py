@@ -7,7 +7,7 @@ attempts as there are sites. Probabilities are compared with 32-bit words, so th
 import numpy as np
 from numba import njit
 
-from . import lattices
+from . import chains, lattices
 from .philox import HALF, JIT, START, SWEEP, fill
 
 BLOCKS = 256
@@ -133,3 +133,29 @@ def run(start, states, observables, threshold, lattice, rows, width, neighbours,
             observables[c, step, 2] = differing(before, spins) / count
             before[:] = spins
             states[c, min(step, states.shape[1] - 1)] = spins
+
+
+def evolve(
+    lattice: str,
+    size: int,
+    temperatures: np.ndarray,
+    seed: np.uint64,
+    start: np.ndarray,
+    states: np.ndarray,
+    observables: np.ndarray,
+    *,
+    sweeps: int,
+    thermalisation: int,
+    first: int,
+    threads: int | None,
+) -> None:
+    """Fills `states` and `observables` of chains `first`, …; one per temperature."""
+    rows, width = lattices.shape(lattice, size)
+    accept, table = thresholds(temperatures, lattices.DEGREE[lattice]), lattices.neighbours(lattice, size)
+    where = (lattices.CODE[lattice], np.uint64(rows), np.uint64(width), table, seed)
+
+    def work(a: int, b: int) -> None:
+        part = slice(a, b)
+        run(start[part], states[part], observables[part], accept[part], *where, first + a, sweeps, thermalisation)
+
+    chains.over_chains(work, len(temperatures), together=4, threads=threads)

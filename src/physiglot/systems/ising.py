@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from pydantic import Field
 
-from ..montecarlo import chains, ising, lattices
+from ..montecarlo import chains, ising, lattices, potts
 from ..montecarlo.run import Run
 
 PAPER_WINDOWS = [[0.0, 1.0], [4.0, 5.0]]
@@ -22,8 +22,12 @@ class Params(Run):
         "square", description="periodic lattice; honeycomb has two sites a cell, chain is a ring of `size` sites"
     )
     size: int = Field(64, ge=2, le=4096, description="linear size L in cells (Ding 2022: 256)")
-    dynamics: Literal["metropolis_random_site"] = Field(
-        "metropolis_random_site", description="Markov chain (Ding 2022: random-site Metropolis)"
+    dynamics: Literal[
+        "metropolis_random_site", "metropolis_checkerboard", "heat_bath", "multispin", "swendsen_wang", "wolff"
+    ] = Field(
+        "metropolis_random_site",
+        description="Markov chain (Ding 2022: random-site Metropolis); multispin is checkerboard Metropolis, "
+        "512 chains at once; a sweep of wolff is one cluster",
     )
     start: Literal["hot", "ordered"] = Field("hot", description="every spin at random, or all up (Ding 2022: hot)")
     store: Literal["full", "none"] = Field(
@@ -35,7 +39,8 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
     """`state` (member, time, field) uint8: byte k has the sites 8k … 8k+7, lowest bit first, set for spin up.
 
     `chains.unpack` gives ±1. `parameters` (member, parameter) has the temperature; `energy`, `magnetisation` (per
-    site) and `flips`, the fraction of spins that differ from the step before, are (member, time).
+    site) and `flips`, the fraction of spins that differ from the step before, are (member, time); with cluster
+    dynamics, also `cluster`, the share of sites in the Wolff cluster or Σ |C|²/N² of Swendsen–Wang.
     """
     temperatures = params.drawn(members, rng, PAPER_WINDOWS)
     full = params.store == "full"
@@ -51,7 +56,8 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
         thermalisation=params.thermalisation,
         keep=full,
     )
-    observables = {name: getattr(trajectory, name) for name in ("energy", "magnetisation", "flips")}
+    names = ["energy", "magnetisation", "flips"] + ["cluster"] * (params.dynamics in potts.CLUSTER)
+    observables = {name: getattr(trajectory, name) for name in names}
     fields = [f"byte{i}" for i in range(trajectory.states.shape[2])] if full else []
     attributes = params.model_dump(include={"lattice", "size", "dynamics", "start", "sweeps", "thermalisation"})
     sites = lattices.sites(params.lattice, params.size)
