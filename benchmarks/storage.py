@@ -1,7 +1,7 @@
 """Storage: our sharded layout through the zarrs pipeline, and training on data that does not fit in memory.
 
-60 KiB chunks in 16 MiB shards of Lorenz trajectories (float32, lz4 with byte shuffle), written a shard at a time
-and read whole: the same zarr array through the zarrs pipeline and through zarr's own; through physiglot.store, which
+60 KiB chunks in 16 MiB shards of Lorenz trajectories (float32, lz4 with byte shuffle), written and read whole, by one
+assignment: the same zarr array through the zarrs pipeline and through zarr's own; through physiglot.store, which
 adds the fingerprint and the rename; and HDF5 with 4 MiB chunks and no compression. All may use every core; all are
 checked to give back what was written.
 
@@ -25,18 +25,15 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import zarr  # noqa: E402
 
-from physiglot import batches, models, store, train  # noqa: E402
+from physiglot import batches, config, models, store, train  # noqa: E402
 from physiglot.stream import Stream  # noqa: E402
 from physiglot.systems import lorenz  # noqa: E402
 
 CHUNK, SHARD, SHARDS, STEPS = 5, 1365, 6, 1024
 ROUNDS = 9
-PIPELINES = {"zarr": "zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs": "zarrs.ZarrsCodecPipeline"}
+PIPELINES = {"zarr": {"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}, "zarrs": store.PIPELINE}
 TARGETS = {"write": 8.0, "read": 15.0, "h5py_write": 0.5, "h5py_read": 0.5, "training": 1 / 1.1}
-TRAINING = {
-    **{"window": 64, "stride": 64, "batch": 64, "steps": 10**6, "epochs": None, "lr": 1e-3, "clip": 1.0},
-    **{"optimizer": "adam", "weight_decay": 0.0, "ema": None, "schedule": "constant", "warmup": 0.0},
-}
+TRAINING = config.Training(stride=64, steps=10**6).model_dump()
 TURN, SMALL = 42, 85  # steps of a round, which see two renewals; members of a shard, 1 MiB
 
 
@@ -54,8 +51,7 @@ def layout(states: np.ndarray, chunk: int, shard: int) -> dict:
 def write_ours(path: Path, states: np.ndarray, chunk: int = CHUNK, shard: int = SHARD) -> None:
     with store.new(path) as temporary:
         store.allocate(temporary, "train", {"state": layout(states, chunk, shard)})
-        starts = range(0, len(states), shard)
-        digests = dict(store.fill(temporary, "train", "state", i, states[i : i + shard]) for i in starts)
+        digests = dict([store.fill(temporary, "train", "state", 0, states)])
         store.finish(temporary, digests, ["train"])
 
 
@@ -64,7 +60,7 @@ def read_ours(path: Path) -> np.ndarray:
 
 
 def write_zarr(pipeline: str, path: Path, states: np.ndarray) -> None:
-    with zarr.config.set({"codec_pipeline.path": PIPELINES[pipeline]}):
+    with zarr.config.set(PIPELINES[pipeline]):
         array = zarr.create_array(
             path,
             shape=states.shape,
@@ -74,21 +70,18 @@ def write_zarr(pipeline: str, path: Path, states: np.ndarray) -> None:
             compressors=zarr.codecs.BloscCodec(**store.CODECS),
             overwrite=True,
         )
-        for i in range(0, len(states), SHARD):
-            array[i : i + SHARD] = states[i : i + SHARD]
+        array[:] = states
 
 
 def read_zarr(pipeline: str, path: Path) -> np.ndarray:
-    with zarr.config.set({"codec_pipeline.path": PIPELINES[pipeline]}):
+    with zarr.config.set(PIPELINES[pipeline]):
         return zarr.open_array(path, mode="r")[:]
 
 
 def write_h5py(path: Path, states: np.ndarray) -> None:
     with h5py.File(path, "w") as file:
         chunks = (SHARD // 4, *states.shape[1:])
-        data = file.create_dataset("state", states.shape, states.dtype, chunks=chunks)
-        for i in range(0, len(states), SHARD):
-            data[i : i + SHARD] = states[i : i + SHARD]
+        file.create_dataset("state", data=states, chunks=chunks)
 
 
 def read_h5py(path: Path) -> np.ndarray:

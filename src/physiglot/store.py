@@ -22,6 +22,10 @@ from . import fingerprint
 from .files import replacing
 
 CODECS = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle"}
+PIPELINE = {
+    "codec_pipeline.path": "zarrs.ZarrsCodecPipeline",
+    "codec_pipeline.chunk_concurrent_minimum": 2,  # shards at once: one is written while the next is compressed
+}
 PIECE = 2**18
 NAMES = {"field": "fields", "parameter": "parameters"}  # dimension -> attribute that holds its names
 
@@ -33,7 +37,7 @@ class StoreError(ValueError):
 def _zarr() -> Any:
     import zarr
 
-    zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
+    zarr.config.set(PIPELINE)
     return zarr
 
 
