@@ -227,9 +227,9 @@ def test_persistence_of_fields():
 
 def test_lstm_rollout_is_the_teacher_forced_pass_over_its_own_output(data):
     model = build("lstm", data, hidden=16).double()
-    rollout = model.predict(data["state"][:5, 0], 40)
+    rollout = (model.predict(data["state"][:5, 0], 40) - model.mean) / model.std
     forced, _ = model.advance(rollout[:, :-1])
-    assert torch.allclose(forced, rollout[:, 1:], rtol=1e-12)
+    assert torch.allclose(forced, rollout[:, 1:], rtol=1e-10)
 
 
 def test_reservoir_forgets_its_initial_state(data):

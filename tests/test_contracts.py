@@ -25,10 +25,13 @@ SYSTEMS = {"lorenz": {"steps": STEPS}, "ising": {"size": 8, "store": "none"}}
 MADE = {"wake": synthetic.wake, "waves": synthetic.waves}
 PHASES = ("phase_transformer", "phase_bilstm", "phase_cnn", "phase_fcn", "flip_logistic")
 READ = (*PHASES, "confusion", "time_average")
-DATA = {"koopman_cylinder": "wake", "koopman_gray_scott": "waves", "pca": "wake", **dict.fromkeys(READ, "ising")}
+WAKE = ("koopman_cylinder", "pca", "conv_lstm", "fno")
+DATA = {"koopman_gray_scott": "waves", **dict.fromkeys(WAKE, "wake"), **dict.fromkeys(READ, "ising")}
 SMALL = {
     "koopman_cylinder": {"grid": [16, 32], "width": 4},
     "koopman_gray_scott": {"grid": [8, 8, 8], "width": 4, "channels": 8},
+    "conv_lstm": {"width": 8, "parameters": 1},
+    "fno": {"modes": [4, 4], "width": 8, "layers": 2, "parameters": 1},
     "pca": {"grid": [16, 32], "modes": 8, "degree": 1},
     **{name: {"quantity": "real", "series": 2} for name in PHASES},
     "confusion": {"series": 2},
@@ -208,6 +211,8 @@ class Trained:
 
 @pytest.fixture(scope="module", params=found("models"))
 def trained(request, data, embedded, embedding) -> Trained:
+    if request.param == "fno":
+        pytest.importorskip("neuralop", reason="the extra `operators` is not installed")
     own = data(DATA.get(request.param, "lorenz"))
     return Trained(request.param, own.path, embedded, embedding, own.statistics)
 

@@ -246,8 +246,14 @@ class Model(nn.Module):
             tokens.append(following)
         return torch.stack(tokens, 1)
 
-    def predict(self, start: Tensor, steps: int, generation: Literal["cache", "window", "markov"] = "cache") -> Tensor:
-        """(member, field) -> (member, steps, field), index 0 the given start.
+    def predict(
+        self,
+        start: Tensor,
+        steps: int,
+        generation: Literal["cache", "window", "markov"] = "cache",
+        parameters: Tensor | None = None,
+    ) -> Tensor:
+        """(member, field…) -> (member, steps, field…), index 0 the given start; `parameters` are for the embedding.
 
         `cache`: a true context window. `window`: the last `window` tokens recomputed at every step, positions from
         0 (the paper). `markov`: the last token alone (what the paper's public code does).
@@ -258,5 +264,5 @@ class Model(nn.Module):
             if generation == "window":
                 raise ValueError("predict.generation: window: increments are generated with cache or markov")
             return self._roll(start, steps, generation)
-        states = self.embedding.decode(self._generate(self.embedding.embed(start), steps, generation))
-        return torch.cat([start[:, None], states[:, 1:]], 1)
+        z = self._generate(self.embedding.embed(start, parameters), steps, generation)
+        return torch.cat([start[:, None], self.embedding.decode(z[:, 1:], parameters)], 1)
