@@ -1,6 +1,7 @@
 """HDF5 files: imported as they are or refused in one sentence, and a new one runs what needs it and nothing else."""
 
 import hashlib
+import json
 import re
 import shutil
 
@@ -52,7 +53,7 @@ def test_series_become_members_in_the_order_of_the_file(tmp_path, members, dtype
     assert list(data["field"].values) == SPEC["fields"] and data.attrs["system"] == "lorenz"
     assert data["state"].attrs == {"units": "1"} and data["time"].attrs == {"units": "s"}
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert store.attributes(out)["notes"]["source"] == {"file": "a.hdf5", "sha256": sha256}
+    assert store.attributes(out)["notes"]["source"] == {"file": "a.hdf5", "sha256": sha256, "layout": "arrays"}
     assert store.members(out, "state") == members
 
 
@@ -77,14 +78,15 @@ def with_nan():
 
 SHAPE = r"expected shape \(32, 3\) \(time; x, y, z\), float32 or float64"
 WRONG = {
-    "empty": ({}, r"no series in it; expected a dataset at the root for each, of shape \(32, 3\)"),
+    "empty": ({}, r"no series in it; expected a dataset or a group at the root for each, or the layout of The Well"),
     "longer": ({**lorenz(1), "z": np.ones((33, 3))}, rf"series 'z': shape \(33, 3\), float64; {SHAPE}"),
     "fields": ({"a": np.ones((STEPS, 2))}, rf"series 'a': shape \(32, 2\), float64; {SHAPE}"),
     "stacked": ({"all": np.ones((2, STEPS, 3))}, rf"series 'all': shape \(2, 32, 3\), float64; {SHAPE}"),
     "integers": ({"a": np.ones((STEPS, 3), np.int32)}, rf"series 'a': shape \(32, 3\), int32; {SHAPE}"),
     "half": ({"a": np.ones((STEPS, 3), np.float16)}, rf"series 'a': shape \(32, 3\), float16; {SHAPE}"),
     "text": ({"a": "words"}, rf"series 'a': shape \(\), object; {SHAPE}"),
-    "group": ({"deep/a": np.ones((STEPS, 3))}, rf"series 'deep': a group; {SHAPE}"),
+    "group": ({"deep/a": np.ones((STEPS, 3))}, r"series 'deep': no dataset 'x', but 'a'; expected x, y, z"),
+    "mixed": ({"deep/a": np.ones((STEPS, 3)), **lorenz(1)}, rf"series 'deep': a group; {SHAPE}"),
     "link": ({"a": h5py.SoftLink("/lost")}, rf"series 'a': a link that leads nowhere; {SHAPE}"),
     "file": ({"a": h5py.ExternalLink("lost.h5", "/a")}, rf"series 'a': a link that leads nowhere; {SHAPE}"),
     "type": ({"a": np.dtype("float64")}, rf"series 'a': a datatype; {SHAPE}"),
@@ -198,7 +200,17 @@ def test_a_system_that_does_not_say_what_its_series_are(folder, monkeypatch):
 
 DATA = "data/lorenz/datasets/clean.zarr/zarr.json"
 AFTER = ("collect/lorenz", "dataset/lorenz/clean")
-LAST = ("train/*", "predict/*", "evaluate/*", "plot/*", "table/*")
+LAST = ("train/lorenz*", "predict/lorenz*", "evaluate/lorenz*", "plot/lorenz*", "table/chaos")
+CUBES = {  # all of it imported
+    "module": "gray_scott",
+    "block": 4,
+    "chunk": 1,
+    "params": {"grid": 4, "average": 1, "cube": 4, "steps": 12},
+    "splits": {"train": {"members": 0}, "val": {"members": 0}, "test": {"members": 0}},
+    "imports": {split: f"cubes/{split}" for split in ("train", "val", "test")},
+}
+AFTER_CUBES = ("collect/cubes", "dataset/cubes/clean")
+LAST_CUBES = ("train/cubes*", "predict/cubes*", "evaluate/cubes*", "plot/cubes*", "table/fields")
 
 
 @pytest.fixture(scope="module")
@@ -206,15 +218,32 @@ def base(tmp_path_factory):
     """A project that has run with one simulated block of each split and one imported file."""
     splits = {"train": {"members": 4}, "val": {"members": 4}, "test": {"members": 4}}
     lorenz_ = {**CONFIG["systems"]["lorenz"], "splits": splits, "imports": {"train": "new"}}
-    studies = {"lorenz_cubic": CONFIG["studies"]["lorenz_cubic"]}
-    models = {"cubic": CONFIG["models"]["cubic"]}
-    values = {**CONFIG, "systems": {"lorenz": lorenz_}, "models": models, "studies": studies}
+    fields = {"paper": "fields", "variant": "baseline", "label": "Frame", "system": "cubes", "model": "frame"}
+    studies = {"lorenz_cubic": CONFIG["studies"]["lorenz_cubic"], "cubes_frame": {**fields, "task": "fields"}}
+    frame = {"module": "persistence", "params": {"mode": "frame", "shape": [12, 4, 4, 4]}}
+    models = {"cubic": CONFIG["models"]["cubic"], "frame": {**frame, "training": {"steps": 0, "window": 4}}}
+    task = {"module": "field_forecast", "params": {"rollouts": {"test": {"split": "test"}}, "frames": 2}}
+    values = {**CONFIG, "systems": {"lorenz": lorenz_, "cubes": CUBES}, "models": models, "studies": studies}
+    values["tasks"] = {**CONFIG["tasks"], "fields": task}
+    values["papers"] = {**CONFIG["papers"], "fields": {"title": "Fields", "reference": "none"}}
     project = Project.create(tmp_path_factory.mktemp("ingest") / "base", values)
     (project.folder / "new").mkdir()
     write(project.folder / "new/first.hdf5", lorenz(3))
+    for split in CUBES["imports"]:
+        (project.folder / "cubes" / split).mkdir(parents=True)
+        cubes(project.folder / f"cubes/{split}/first.h5", 2)
     ran = project.ran()
-    assert ran == project.matching("simulate/*", "ingest/lorenz/train/first", *AFTER, *LAST)
+    ingested = ("ingest/lorenz/train/first", "ingest/cubes/*/first")
+    assert ran == project.matching("simulate/lorenz/*", *ingested, *AFTER, *LAST, *AFTER_CUBES, *LAST_CUBES)
     return project
+
+
+def cubes(path, members, seed=0):
+    """A file as that of transformer-physx: a group for each series."""
+    state = np.random.default_rng(seed).uniform(size=(members, 12, 2, 4, 4, 4)).astype(np.float32)
+    names = {"u": 0, "v": 1}
+    write(path, {f"{i}/{name}": state[i, :, k] for i in range(members) for name, k in names.items()})
+    return state
 
 
 @pytest.fixture
@@ -242,6 +271,17 @@ def test_a_new_file_runs_its_import_the_dataset_and_what_follows(project):
     after = train(project)
     assert np.array_equal(after[:7], before)
     assert np.array_equal(after[7:], np.stack(list(lorenz(2, seed=1).values())))
+
+
+@pytest.mark.workflow
+def test_a_new_file_of_fields_runs_nothing_of_another_system(project):
+    written = cubes(project.folder / "cubes/train/second.h5", 3, seed=1)
+    ran = project.ran()
+    assert ran == project.matching("ingest/cubes/train/second", *AFTER_CUBES, *LAST_CUBES)
+    data = store.open_group(project.folder / "data/cubes/datasets/clean.zarr", "train")["state"]
+    assert data.shape == (5, 12, 2, 4, 4, 4) and np.array_equal(data[2:].values, written)
+    metrics = json.loads((project.folder / "runs/cubes_frame/0/metrics.json").read_text())
+    assert metrics["relative_mse_u_0_12"] == pytest.approx(0.28, rel=0.2), "the variance of noise over its square"
 
 
 @pytest.mark.workflow

@@ -34,12 +34,16 @@ def found(folder: str, key: str = "imports") -> dict[str, Path]:
 
 
 def series(system: Any, split: str, key: str = "imports") -> dict:
-    """What a series of a split looks like: `fields`, `units`, `dt` and `steps`. Raises ConfigError."""
+    """What a series of a split looks like: `fields`, `units`, `dt` and `steps`, and what `Params.imported` adds.
+
+    Raises ConfigError.
+    """
     module = f"systems.{system.module}"
     try:
         params = load(module, "Params")(**{**system.params, **system.splits[split].params})
         fields, units = constant(module, "FIELDS"), constant(module, "UNITS")
-        return {"fields": list(fields), "units": units, "dt": params.dt, "steps": params.steps}
+        further = params.imported() if hasattr(params, "imported") else {}
+        return {"fields": list(fields), "units": units, "dt": params.dt, "steps": params.steps, **further}
     except (AttributeError, KeyError):
         raise ConfigError(
             f"configuration error: {key}: {system.module!r}: this system cannot be imported; "

@@ -1,8 +1,4 @@
-"""Import an HDF5 file as one immutable block: each dataset at its root is a series of shape (time, field).
-
-This is the layout of the public data of N. Geneva and N. Zabaras, Neural Networks 146, 272 (2022) for ordinary
-differential equations (doi 10.5281/zenodo.5148523).
-"""
+"""Import an HDF5 file as one immutable block; see `layouts` for what is read."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from . import stage, store
+from . import layouts, stage, store
+
+SHARD = 2**28  # bytes of a shard, if a chunk has fewer
 
 
 class ForeignFile(ValueError):
@@ -33,69 +31,86 @@ def _opened(path: Path) -> Iterator[Any]:
         yield file
 
 
-def _found(item: Any) -> str:
-    """What stands where a series should stand."""
-    if item is None:
-        return "a link that leads nowhere"
-    return f"shape {item.shape}, {item.dtype}" if hasattr(item, "shape") else f"a {type(item).__name__.lower()}"
-
-
-def _keys(path: Path, file: Any, spec: dict) -> list[str]:
-    """The series of the file in its order, each of the right shape and type."""
-    shape = (spec["steps"], len(spec["fields"]))
-    expected = f"shape {shape} (time; {', '.join(spec['fields'])}), float32 or float64"
-    keys = list(file)
-    if not keys:
-        raise ForeignFile(f"{path}: no series in it; expected a dataset at the root for each, of {expected}")
-    for key in keys:
-        item = file.get(key)
-        if getattr(item, "shape", None) != shape or item.dtype.kind != "f" or item.dtype.itemsize not in (4, 8):
-            raise ForeignFile(f"{path}: series {key!r}: {_found(item)}; expected {expected}")
-    return keys
-
-
-def _series(path: Path, file: Any, key: str, fields: list[str]) -> np.ndarray:
-    """The values of one series in double precision, all finite."""
+def _layout(path: Path, file: Any, spec: dict) -> Any:
     try:
-        values = file[key][()].astype(np.float64)
+        return layouts.find(file, spec)
+    except layouts.Foreign as error:
+        raise ForeignFile(f"{path}: {error}") from None
+    except (OSError, RuntimeError) as error:
+        raise ForeignFile(f"{path}: cannot be read: {error}; expected a whole HDF5 file") from None
+
+
+def _series(path: Path, layout: Any, key: str, spec: dict) -> np.ndarray:
+    """The values of one series in the type of the system, all finite."""
+    try:
+        values = layout.read(key).astype(spec.get("dtype", "float64"))
     except OSError as error:
         raise ForeignFile(f"{path}: series {key!r}: cannot be read: {error}; expected a whole HDF5 file") from None
-    lost = np.argwhere(~np.isfinite(values))
-    if len(lost):
-        step, field = lost[0]
-        found = f"{values[step, field]} in {fields[field]} at step {step}"
+    if not np.isfinite(values).all():
+        step, field, *cell = np.argwhere(~np.isfinite(values))[0]
+        where = f", cell {tuple(map(int, cell))} ({', '.join(spec['axes'])})" if cell else ""
+        found = f"{values[(step, field, *cell)]} in {spec['fields'][field]} at step {step}{where}"
         raise ForeignFile(f"{path}: series {key!r}: {found}; expected finite values")
     return values
 
 
+def _shard(spec: dict, members: int) -> tuple[int, int]:
+    """Members of a chunk, and of a shard: the part of a file that is in memory."""
+    chunk = min(spec["chunk"], members)
+    cells = spec["steps"] * len(spec["fields"]) * int(np.prod(layouts.grid(spec)))
+    size = cells * np.dtype(spec.get("dtype", "float64")).itemsize * chunk
+    return chunk, min(spec["block"], -(-members // chunk) * chunk, chunk * max(1, SHARD // size))
+
+
 def _allocate(target: Path, members: int, spec: dict) -> dict[str, str]:
     """The arrays as those of a simulated block; returns the hashes of the coordinates."""
-    units, steps, chunk = spec["units"], spec["steps"], min(spec["chunk"], members)
-    state = {"dims": ("member", "time", "field"), "shape": (members, steps, len(spec["fields"])), "dtype": np.float64}
-    state |= {"chunk": chunk, "shard": min(spec["block"], -(-members // chunk) * chunk)}
-    attrs = {"system": spec["module"], "fields": spec["fields"]}
-    store.allocate(target, "", {"state": {**state, "attrs": {"units": units["state"]}}}, attrs)
-    time = (("time",), spec["dt"] * np.arange(steps), {"units": units["time"]})
-    return store.write_coordinates(target, "", {"time": time})
+    units, steps, axes, names = spec["units"], spec["steps"], spec.get("axes", {}), spec.get("parameters", [])
+    chunk, shard = _shard(spec, members)
+    state = {
+        "dims": ("member", "time", "field", *axes),
+        "shape": (members, steps, len(spec["fields"]), *layouts.grid(spec)),
+        "dtype": np.dtype(spec.get("dtype", "float64")),
+        "chunk": chunk,
+        "shard": shard,
+        "attrs": {"units": units["state"]},
+    }
+    arrays, attrs = {"state": state}, {"system": spec["module"], "fields": spec["fields"]}
+    if names:
+        dims, shape = ("member", "parameter"), (members, len(names))
+        arrays["parameters"] = {**state, "dims": dims, "shape": shape, "dtype": np.float64, "attrs": {}}
+        attrs["parameters"] = names
+    store.allocate(target, "", arrays, attrs)
+    coordinates = {"time": (("time",), spec["dt"] * np.arange(steps), {"units": units["time"]})}
+    for axis, (first, last, cells) in axes.items():
+        coordinates[axis] = ((axis,), np.linspace(first, last, cells), {"units": units.get("space", "1")})
+    return store.write_coordinates(target, "", coordinates)
 
 
 def ingest(*, spec: dict, file: Path, out: Path) -> None:
-    """Write the series of an HDF5 file as `state` (member, time, field), a shard at a time.
+    """Write the series of an HDF5 file as `state` (member, time, field[, z, y, x]), a shard at a time.
 
-    `spec`: `module`, `fields`, `units`, `dt` and `steps` of the system, `block` and `chunk`. The note `source`
-    tells the file; no fingerprint counts it, so the same series in another file are the same.
+    `spec`: `module`, `fields`, `units`, `dt`, `steps`, `axes`, `dtype` and `parameters` of the system (see `layouts`),
+    `block` and `chunk`. The note `source` tells the file; no fingerprint counts it, so the same series in another
+    file are the same.
     """
     with _opened(file) as source:
-        keys = _keys(file, source, spec)
+        layout = _layout(file, source, spec)
+        keys = layout.keys
+        _, shard = _shard(spec, len(keys))
         with store.new(out.parent) as target:
             digests = _allocate(target, len(keys), spec)
-            for start in range(0, len(keys), spec["block"]):
-                part = [_series(file, source, key, spec["fields"]) for key in keys[start : start + spec["block"]]]
-                digests.update([store.fill(target, "", "state", start, np.stack(part))])
+            for start in range(0, len(keys), shard):
+                part = keys[start : start + shard]
+                state = np.stack([_series(file, layout, key, spec) for key in part])
+                digests.update([store.fill(target, "", "state", start, state)])
+                if spec.get("parameters"):
+                    values = np.array([layout.parameters(key) for key in part], np.float64)
+                    digests.update([store.fill(target, "", "parameters", start, values)])
                 print(f"{start + len(part)} of {len(keys)} series", flush=True)
             with open(file, "rb") as raw:
                 sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
-            store.finish(target, digests, [""], notes={"source": {"file": file.name, "sha256": sha256}})
+            notes = {"source": {"file": file.name, "sha256": sha256, "layout": type(layout).__name__.lower()}}
+            store.finish(target, digests, [""], notes=notes)
 
 
 if __name__ == "__main__":

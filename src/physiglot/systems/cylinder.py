@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from ..strict import Strict
 
 FIELDS = ("ux", "uy", "p")
-UNITS = {"state": "U, U, U²", "time": "radius/U"}
+UNITS = {"state": "U, U, U²", "time": "radius/U", "space": "radius"}
 KICK = 2.0
 
 
@@ -55,6 +55,11 @@ class Params(Strict):
         if self.reynolds is not None and not all(1 <= re <= 2000 for re in self.reynolds):
             raise ValueError(f"reynolds {self.reynolds}: allowed: numbers from 1 to 2000")
         return self
+
+    def imported(self) -> dict:
+        """What a series of an HDF5 file looks like (see `layouts`)."""
+        axes = {"y": [-4.0, 4.0, self.height], "x": [-2.0, 14.0, self.width]}
+        return {"axes": axes, "dtype": "float32", "parameters": ["nu"]}
 
 
 def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Dataset:

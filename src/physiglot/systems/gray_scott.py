@@ -54,6 +54,11 @@ class Params(Strict):
             raise ValueError(f"substeps: {self.substeps}: the step dt/substeps = {h:g} must be at most {largest:.3g}")
         return self
 
+    def imported(self) -> dict:
+        """What a series of an HDF5 file looks like (see `layouts`)."""
+        cell = self.dx * self.average
+        return {"axes": {a: [cell / 2, cell * (self.grid - 0.5), self.grid] for a in "zyx"}, "dtype": self.precision}
+
 
 def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Dataset:
     """`state` (member, time, field, z, y, x), and `redrawn` (member): how often a series was drawn anew, as it died."""
