@@ -48,9 +48,10 @@ def _cells(spec: dict) -> str:
 
 
 def check_spacing(where: str, values: np.ndarray, expected: float, name: str) -> None:
-    """Raises Foreign if the steps of a coordinate are others than `expected`, by more than a part in a thousand."""
+    """Raises Foreign if the steps of a coordinate are others than `expected`, by a part in a thousand and rounding."""
     steps = np.diff(np.asarray(values, float))
-    wrong = np.flatnonzero(~(np.abs(steps - expected) <= 1e-3 * abs(expected)))
+    allowed = 1e-3 * abs(expected) + 2 * np.finfo(np.float32).eps * np.abs(values).max(initial=0)
+    wrong = np.flatnonzero(~(np.abs(steps - expected) <= allowed))
     if len(wrong):
         raise Foreign(f"{where}: a step of {steps[wrong[0]]:.6g}; expected {expected:.6g} ({name} of the system)")
 

@@ -75,7 +75,12 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
             "field": ("field", list(FIELDS)),
             **centres,
         },
-        attrs={"system": "gray_scott", "scheme": "7-point, RK4", **params.model_dump(exclude={"steps"})},
+        attrs={
+            "system": "gray_scott",
+            "boundary": "periodic",
+            "scheme": "7-point, RK4",
+            **params.model_dump(exclude={"steps"}),
+        },
     )
 
 
