@@ -82,7 +82,9 @@ def _draw_growth(groups: Groups, looks: dict[str, drawing.Look]) -> Figure:
                     drawing.level(axis, span, value, looks[study.label])
                     marked = True
         for axis in row[: len(_names(group))]:
-            axis.set(xlabel="time", yscale="log", ylim=(max(1e-6, axis.get_ylim()[0]), min(10, axis.get_ylim()[1])))
+            axis.set(xlabel="time", yscale="log")
+            low, high = axis.get_ylim()
+            axis.set_ylim(max(1e-6, low), min(10, 1.5 * high))
         row[0].set_ylabel("relative MSE")
     extra = [drawing.line("published, mean of bin", color=drawing.TRUTH, **drawing.PUBLISHED)] if marked else []
     _legend(figure, looks, extra)
@@ -102,10 +104,9 @@ def _draw_spectra(groups: Groups, looks: dict[str, drawing.Look]) -> Figure:
                 drawing.band(axis, np.arange(ratios.shape[1]), ratios, looks[study.label])
             ticks = np.arange(len(axis.lines[-1].get_xdata()))
             axis.set_xticks(ticks, [f"{2**k}" for k in ticks])
+            axis.set(xlabel="octave of the wavenumber, from", yscale="log")
             low, high = axis.get_ylim()
-            axis.set(
-                xlabel="octave of the wavenumber, from", yscale="log", ylim=(max(low, 1e-3), min(max(high, 2), 1e3))
-            )
+            axis.set_ylim(max(min(low, 0.5), 1e-3), min(max(high, 2), 1e3))
         row[0].set_ylabel("power, predicted / true")
     _legend(figure, looks, [drawing.line("truth", **drawing.EXACT)])
     return figure

@@ -1,7 +1,7 @@
 """The figures of a forecast of fields: truth, prediction and error beside each other, still and moving.
 
 A field in two dimensions with the components ux and uy is shown as vorticity, any other by its last field; one in
-three dimensions by its slice in the middle and by isosurfaces half-way between its lowest and its highest value.
+three dimensions by its slice in the middle and by isosurfaces half-way between its lowest and its highest values.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ SURFACE: dict[str, Any] = {"cmap": "copper", "vmin": 0, "vmax": 1, "zorder": 2}
 
 
 def _level(truth: np.ndarray) -> float:
-    return float(truth.min() + truth.max()) / 2
+    """Half-way between the lowest and the highest values (time, …) of the last half of the time."""
+    return float(np.percentile(truth[len(truth) // 2 :], [5, 95]).mean())
 
 
 def structure(pair: Pair) -> Figure:

@@ -54,11 +54,14 @@ def _series(path: Path, layout: Any, key: str, spec: dict) -> np.ndarray:
     return values
 
 
+def _shape(spec: dict) -> tuple[int, ...]:
+    return (spec["steps"], len(spec["fields"]), *layouts.grid(spec))
+
+
 def _shard(spec: dict, members: int) -> tuple[int, int]:
     """Members of a chunk, and of a shard: the part of a file that is in memory."""
     chunk = min(spec["chunk"], members)
-    cells = spec["steps"] * len(spec["fields"]) * int(np.prod(layouts.grid(spec)))
-    size = cells * np.dtype(spec.get("dtype", "float64")).itemsize * chunk
+    size = int(np.prod(_shape(spec))) * np.dtype(spec.get("dtype", "float64")).itemsize * chunk
     return chunk, min(spec["block"], -(-members // chunk) * chunk, chunk * max(1, SHARD // size))
 
 
@@ -68,7 +71,7 @@ def _allocate(target: Path, members: int, spec: dict) -> dict[str, str]:
     chunk, shard = _shard(spec, members)
     state = {
         "dims": ("member", "time", "field", *axes),
-        "shape": (members, steps, len(spec["fields"]), *layouts.grid(spec)),
+        "shape": (members, *_shape(spec)),
         "dtype": np.dtype(spec.get("dtype", "float64")),
         "chunk": chunk,
         "shard": shard,
@@ -101,7 +104,9 @@ def ingest(*, spec: dict, file: Path, out: Path) -> None:
             digests = _allocate(target, len(keys), spec)
             for start in range(0, len(keys), shard):
                 part = keys[start : start + shard]
-                state = np.stack([_series(file, layout, key, spec) for key in part])
+                state = np.empty((len(part), *_shape(spec)), spec.get("dtype", "float64"))
+                for i, key in enumerate(part):
+                    state[i] = _series(file, layout, key, spec)
                 digests.update([store.fill(target, "", "state", start, state)])
                 if spec.get("parameters"):
                     values = np.array([layout.parameters(key) for key in part], np.float64)
