@@ -21,12 +21,22 @@ from physiglot.symbols import PACKAGE
 
 STEPS = 64
 # The data on which a model is tried: a system and the parameters that make it small. All others are tried on Lorenz.
-SYSTEMS = {"lorenz": {"steps": STEPS}, "ising": {"size": 8, "store": "none"}}
+SYSTEMS = {
+    "lorenz": {"steps": STEPS},
+    "ising": {"size": 8, "store": "none"},
+    "gray_scott": {"grid": 8, "average": 1, "dx": 1.75, "cube": 4, "steps": 12, "extinct": 0.0},
+}
 MADE = {"wake": synthetic.wake, "waves": synthetic.waves}
 PHASES = ("phase_transformer", "phase_bilstm", "phase_cnn", "phase_fcn", "flip_logistic")
 READ = (*PHASES, "confusion", "time_average")
 WAKE = ("koopman_cylinder", "pca", "conv_lstm", "fno")
-DATA = {"koopman_gray_scott": "waves", **dict.fromkeys(WAKE, "wake"), **dict.fromkeys(READ, "ising")}
+MAPS = ("local_law", "stencil_map", "field_transformer")
+DATA = {
+    "koopman_gray_scott": "waves",
+    **dict.fromkeys(WAKE, "wake"),
+    **dict.fromkeys(READ, "ising"),
+    **dict.fromkeys(MAPS, "gray_scott"),
+}
 SMALL = {
     "koopman_cylinder": {"grid": [16, 32], "width": 4},
     "koopman_gray_scott": {"grid": [8, 8, 8], "width": 4, "channels": 8},
@@ -35,6 +45,8 @@ SMALL = {
     "pca": {"grid": [16, 32], "modes": 8, "degree": 1},
     **{name: {"quantity": "real", "series": 2} for name in PHASES},
     "confusion": {"series": 2},
+    "stencil_map": {"width": 8},
+    "field_transformer": {"width": 16, "features": 4, "heads": 2, "channels": 2, "hidden": 8},
     "echo_state": {"units": 40, "density": 0.2, "tune_steps": 16, "tune_series": 4, "series": 8},
 }
 WINDOW = {"window": 16, "stride": 16, "batch": 4, "steps": 2}
