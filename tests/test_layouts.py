@@ -2,13 +2,14 @@
 
 import re
 import tracemalloc
+from importlib import import_module
 
 import h5py
 import numpy as np
 import pytest
 
+from physiglot import collect, dataset, imports, store
 from physiglot import config as schema
-from physiglot import imports, store
 from physiglot.ingest import ForeignFile, ingest
 
 WAKE = {
@@ -259,14 +260,17 @@ def test_a_file_larger_than_the_memory_that_it_takes(tmp_path, monkeypatch):
     assert np.array_equal(data["state"].values[39], values[0] + np.float32(39))
 
 
-@pytest.mark.parametrize("module", ["cylinder", "gray_scott"])
-def test_what_the_systems_say_of_their_series_is_what_they_simulate(module):
-    """Grid, coordinates, type, parameters and units of an imported series are those of a simulated one."""
-    from importlib import import_module
+SMALL = {"cylinder": {"symmetric": 0.0}, "gray_scott": {"grid": 8, "average": 1, "cube": 5, "dx": 1.75}}
 
+
+@pytest.mark.parametrize("module", SMALL)
+def test_what_the_systems_say_of_their_series_is_what_they_simulate(module, tmp_path):
+    """Grid, coordinates, type, parameters and units of an imported series are those of a simulated one.
+
+    So that the two make one dataset, in which NaN is what a file does not know.
+    """
     system = import_module(f"physiglot.systems.{module}")
-    small = {"cylinder": {"symmetric": 0.0}, "gray_scott": {"grid": 8, "average": 1, "cube": 5, "dx": 1.75}}
-    params = {"steps": 2, **small[module]}
+    params = {"steps": 2, **SMALL[module]}
     splits = {"train": schema.Split(members=1), "val": schema.Split(members=1)}
     found = imports.series(schema.System(module=module, params=params, splits=splits), "train")
     data = system.simulate(system.Params(**params), 1, np.random.default_rng(0))
@@ -276,3 +280,13 @@ def test_what_the_systems_say_of_their_series_is_what_they_simulate(module):
         assert data[axis].attrs["units"] == found["units"].get("space", "1")
     assert list(data["field"].values) == found["fields"] and data.sizes["time"] == found["steps"]
     assert (data["parameter"].values.tolist() if "parameter" in data else []) == found.get("parameters", [])
+    store.save(tmp_path / "blocks/train/0.zarr", {"": data})
+    spec, values = {**found, "module": module, "block": 1, "chunk": 1}, series(found, 2)
+    file = groups(tmp_path / "file.h5", spec, values, RE[:2])
+    ingest(spec=spec, file=file, out=tmp_path / "imported/train/file.zarr/zarr.json")
+    collect.collect(spec={"blocks": {"train": 1}, "imported": {"train": ["file"]}}, out=tmp_path / "blocks.json")
+    both = {"splits": {"train": 1}, "block": 1, "chunk": 1}
+    dataset.dataset(spec=both, blocks=tmp_path / "blocks.json", out=tmp_path / "datasets/clean.zarr/zarr.json")
+    train = store.open_group(tmp_path / "datasets/clean.zarr", "train")
+    assert np.array_equal(train["state"].values, np.concatenate([data["state"].values, values]))
+    assert np.isnan(train[{"cylinder": "drag", "gray_scott": "redrawn"}[module]].values[1:]).all()

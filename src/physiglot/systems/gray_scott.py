@@ -99,7 +99,7 @@ def starts(params: Params, members: int, rng: np.random.Generator) -> np.ndarray
 def ensemble(params: Params, members: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Series (member, time, field, z, y, x) that live, and how often each was drawn anew."""
     state = np.empty((members, params.steps, 2, *[params.grid] * 3), params.precision)
-    redrawn = np.zeros(members, np.int64)
+    redrawn = np.zeros(members)
     waiting = np.arange(members)
     while len(waiting):
         ended = np.array([_run(params, starts(params, 1, rng)[0], state[i]) for i in waiting])
