@@ -1,6 +1,6 @@
 """Forces and Strouhal numbers of the cylinder wake at full length, for docs/cylinder.md: minutes to an hour.
 
-`python -m benchmarks.wake_reference demo` (or half, paper, radial, angles, far): Re 40 with the symmetry enforced,
+`python -m benchmarks.wake_reference demo` (or another name of GRIDS): Re 40 with the symmetry enforced,
 Re 100 and 200 from the strong kick until the wake is periodic. Mean drag, rms and amplitude of the lift, and frequency,
 over the last ten periods; `drift` is how far the extrema of the last five differ.
 """
@@ -19,13 +19,16 @@ from physiglot.wake_metrics import amplitudes, crossings  # noqa: E402
 
 DEMO = {"radial": 96, "angles": 96, "substeps": 50, "r_out": 60.0}
 PAPER = {"radial": 384, "angles": 256, "substeps": 125, "r_out": 80.0}
+HALF = {**PAPER, "radial": 192, "angles": 128, "substeps": 63}
 GRIDS = {
     "demo": DEMO,
-    "half": {**PAPER, "radial": 192, "angles": 128, "substeps": 63},
+    "half": HALF,
+    "half_radial": {**HALF, "radial": 383},
+    "half_angles": {**HALF, "angles": 256, "substeps": 125},
+    "half_far": {**HALF, "radial": 222, "r_out": 160.0},
     "paper": PAPER,
-    "radial": {**PAPER, "radial": 767},
-    "angles": {**PAPER, "angles": 512, "substeps": 250},
-    "far": {**PAPER, "radial": 445, "r_out": 160.0},
+    "paper_radial": {**PAPER, "radial": 767},
+    "paper_angles": {**PAPER, "angles": 512, "substeps": 250},
 }
 FRAMES = 640
 

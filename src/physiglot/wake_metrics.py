@@ -115,13 +115,6 @@ def divergence(fields: np.ndarray, x: np.ndarray, y: np.ndarray, beyond: float =
     return float(np.sqrt((found[:, _outside(x, y, beyond)[1:-1, 1:-1]] ** 2).mean()))
 
 
-def vorticity(fields: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """∂uy/∂x − ∂ux/∂y (time, y, x) by central differences, in units of U/radius; NaN for r < 1."""
-    u, v = np.asarray(fields[:, 0], float), np.asarray(fields[:, 1], float)
-    found = np.gradient(v, x, axis=2) - np.gradient(u, y, axis=1)
-    return np.where(_outside(x, y, 1.0), found, np.nan)
-
-
 def _outside(x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
     return np.hypot(x, y[:, None]) > radius
 
@@ -164,16 +157,3 @@ def _errors(truth: np.ndarray, prediction: np.ndarray, half: int, shifts: np.nda
         product = (1 - part) * cross[:, t - half, k] + part * cross[:, t - half, k + 1]
         found.append((own[:, t - half] - 2 * product + norm).sum(1) / norm.sum(1))
     return np.array(found)
-
-
-def spectrum(fields: np.ndarray, x: np.ndarray, y: np.ndarray, start: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Wavenumbers (radians per radius) and power of uy along the wake line y = 0, x > `start`, mean over time.
-
-    Hann window; the power of a wave a sin kx sums to about a²/2 over the wavenumbers.
-    """
-    first = int(np.searchsorted(x, start))
-    line = np.stack([probe(fields, x, y, (float(a), 0.0)) for a in x[first:]], 1)
-    hann = np.hanning(line.shape[1])
-    power = (np.abs(np.fft.rfft(line * hann)) ** 2).mean(0) / (line.shape[1] * (hann**2).sum())
-    power[1 : (line.shape[1] + 1) // 2] *= 2
-    return 2 * np.pi * np.fft.rfftfreq(line.shape[1], x[1] - x[0]), power
