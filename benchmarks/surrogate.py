@@ -1,8 +1,8 @@
 """A trained model against the solver that made its data: seconds for one trajectory, and at equal error.
 
 `python -m benchmarks.surrogate <study> [seed]` after the study has run. CPU time of one thread. The model's is that of
-its rollout in the precision that the task asks for, of one series and of all at once. The solver's is that of the frames
-of one series, without its start-up before the first. Where the start of a series can be repeated on a coarser grid (the
+its rollout in the precision that the task asks for, of one series and of all at once. The solver's is that of the
+frames of one series, without its start-up. Where the start of a series can be repeated on a coarser grid (the
 cylinder), the solver is also timed on the coarsest one whose error is not above the model's.
 """
 
@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 ROUNDS = 3
 COARSER = {
     "cylinder": [
-        {"radial": n, "angles": n, "substeps": max(13, n // 2)} for n in (32, 40, 48, 56, 64, 80, 96, 128, 192)
+        {"radial": n, "angles": n, "substeps": max(25, n // 2)} for n in (32, 40, 48, 56, 64, 80, 96, 128, 192)
     ]
 }
 
@@ -87,7 +87,10 @@ class Duel:
         truth = self.data["state"].values[:1, : self.steps]
         for grid in COARSER.get(self.system.module, []):
             again = {**grid, "reynolds": [float(2 / self.data["parameters"].values[0, 0])]}
-            found = relative(self.solve(self.steps, **again), truth)
+            try:
+                found = relative(self.solve(self.steps, **again), truth)
+            except FloatingPointError:  # too coarse for this flow
+                continue
             if found.mean() <= error.mean():
                 return grid, self.solver_seconds(**again), found
         return None
@@ -102,7 +105,9 @@ def main(study: str, seed: int = 0) -> None:
     solver, members = duel.solver_seconds(), len(truth)
     print(f"{study}: {duel.steps} frames, CPU seconds for one series")
     print(f"solver {solver:.3f}; model {one:.3f}, {every / members:.3f} in a batch of {members}")
-    print(f"model: relative MSE {dict(zip(duel.data['field'].values, error.round(6), strict=True))}")
+    print(
+        f"model: relative MSE of {', '.join(f'{n} {e:.2e}' for n, e in zip(duel.data['field'].values, error, strict=True))}"
+    )
     equal = duel.equal(error)
     if equal:
         grid, seconds, found = equal
