@@ -105,9 +105,8 @@ def main(study: str, seed: int = 0) -> None:
     solver, members = duel.solver_seconds(), len(truth)
     print(f"{study}: {duel.steps} frames, CPU seconds for one series")
     print(f"solver {solver:.3f}; model {one:.3f}, {every / members:.3f} in a batch of {members}")
-    print(
-        f"model: relative MSE of {', '.join(f'{n} {e:.2e}' for n, e in zip(duel.data['field'].values, error, strict=True))}"
-    )
+    fields = zip(duel.data["field"].values, error, strict=True)
+    print("model: relative MSE of " + ", ".join(f"{name} {value:.2e}" for name, value in fields))
     equal = duel.equal(error)
     if equal:
         grid, seconds, found = equal
