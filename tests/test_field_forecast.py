@@ -49,6 +49,8 @@ def test_relative_mse_by_hand(truth):
         single = (error / power)[:, 4:, i].mean(1)
         assert metrics[f"per_series_relative_mse_{name}_4_12"] == pytest.approx(single.mean())
         assert 0 < metrics[f"relative_mse_{name}_4_12_stderr"] < metrics[f"relative_mse_{name}_4_12"]
+        pair = dataset("state", truth), dataset("prediction", prediction)
+        assert fields.growth(*pair, 10.0)[:, i] == pytest.approx(pooled)
         vrmse = np.sqrt(((prediction - truth) ** 2).mean((3, 4)) / (truth.var((3, 4)) + 1e-7))
         assert metrics[f"vrmse_{name}"] == pytest.approx(vrmse[..., i].mean())
 

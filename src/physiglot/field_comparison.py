@@ -43,7 +43,7 @@ def _names(group: list[Study]) -> list[str]:
 def growth(study: Study) -> tuple[np.ndarray, np.ndarray]:
     """Time (step) and relative MSE (seed, step, field), NaN where exactly 0."""
     params, truth = cast("Params", study.params), study.truth["test"]
-    curves = np.stack([fields.scores(truth, p["test"], params.blow_up).relative() for p in study.predictions])
+    curves = np.stack([fields.growth(truth, p["test"], params.blow_up) for p in study.predictions])
     return truth["time"].values[: curves.shape[1]], np.where(curves > 0, curves, np.nan)
 
 

@@ -96,17 +96,30 @@ class Scores:
         return np.sqrt(self.error / self.cells / (self.variance + epsilon))
 
 
+def _product(a: Array, b: Array) -> Array:
+    """Σab over the cells (time, field, cell): (time, field)."""
+    return np.einsum("tfc,tfc->tf", a, b)
+
+
 def _correlation(true: Array, run: Array) -> Array:
-    """Pearson's correlation over the last axis; of two constant frames 1 if they are equal, else 0."""
+    """Pearson's correlation over the cells; of two constant frames 1 if they are equal, else 0."""
     a, b = true - true.mean(-1, keepdims=True), run - run.mean(-1, keepdims=True)
-    scale = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-    return np.where(scale > TINY, (a * b).sum(-1) / np.maximum(scale, TINY), (true == run).all(-1))
+    scale = np.sqrt(_product(a, a) * _product(b, b))
+    return np.where(scale > TINY, _product(a, b) / np.maximum(scale, TINY), (true == run).all(-1))
+
+
+def _cells(member: Member, seen: Array) -> tuple[Array, Array]:
+    """Truth and prediction (time, field, cell) of the cells that are `seen`."""
+    if seen.all():
+        return member.truth.reshape(*member.truth.shape[:2], -1), member.prediction.reshape(*member.truth.shape[:2], -1)
+    return member.truth[..., seen], member.prediction[..., seen]
 
 
 def score(member: Member, seen: Array) -> tuple[Array, Array, Array, Array]:
     """Σ(x̂−x)², Σx², Var x and the correlation over the cells that are `seen`: each (time, field)."""
-    true, run = member.truth[..., seen], member.prediction[..., seen]
-    return ((run - true) ** 2).sum(-1), (true**2).sum(-1), true.var(-1), _correlation(true, run)
+    true, run = _cells(member, seen)
+    difference = run - true
+    return _product(difference, difference), _product(true, true), true.var(-1), _correlation(true, run)
 
 
 def scores(truth: xr.Dataset, prediction: xr.Dataset, blow_up: float) -> Scores:
@@ -118,6 +131,16 @@ def scores(truth: xr.Dataset, prediction: xr.Dataset, blow_up: float) -> Scores:
         failed.append(member.failed)
     error, power, variance, correlation = (np.stack(part) for part in zip(*found, strict=True))
     return Scores(error, power, variance, correlation, np.array(failed), int(seen.sum()))
+
+
+def growth(truth: xr.Dataset, prediction: xr.Dataset, blow_up: float) -> Array:
+    """The relative MSE of `Scores` alone (time, field)."""
+    seen, error, power = ~mask(truth["state"]), np.zeros(1), np.zeros(1)
+    for member in members(truth, prediction, blow_up):
+        true, run = _cells(member, seen)
+        difference = run - true
+        error, power = error + _product(difference, difference), power + _product(true, true)
+    return error / np.maximum(power, TINY)
 
 
 def lasting(correlation: Array, threshold: float) -> tuple[Array, Array]:
