@@ -195,6 +195,17 @@ def test_the_wake_of_predicted_fields():
     assert np.isfinite(list(bad.values())).all() and bad["strouhal_error"] > 0.5 and bad["blow_ups"] == 1
 
 
+def test_states_without_a_grid_are_refused(truth):
+    flat = xr.Dataset(
+        {"state": (("member", "time", "field"), truth[..., 0, 0])}, {"time": np.arange(12), "field": ["u", "v"]}
+    )
+    for use in (field_forecast.evaluate, lambda a, b, p: field_forecast.plot(a, b, {}, p)):
+        with pytest.raises(
+            ValueError, match=r"the states have the dimensions member, time, field; expected \[z,\] y, x"
+        ):
+            use({"test": flat}, {"test": flat.rename(state="prediction")}, configured())
+
+
 def test_a_wake_needs_its_fields(truth):
     with pytest.raises(ValueError, match="wake: the fields must be ux, uy, p"):
         evaluate(truth, truth, wake=True)

@@ -24,6 +24,14 @@ def dims(data: xr.DataArray) -> tuple[str, ...]:
     return tuple(str(d) for d in data.dims if d not in ("member", "time", "field"))
 
 
+def check_grid(data: xr.DataArray) -> None:
+    """Raises ValueError for states that are no fields in a plane or in space."""
+    if len(dims(data)) not in (2, 3):
+        raise ValueError(
+            f"the states have the dimensions {', '.join(map(str, data.dims))}; expected [z,] y, x with them"
+        )
+
+
 def series(data: xr.DataArray, member: int, steps: int) -> Array:
     """The first steps of one member (time, field, …) in double precision; nothing else is read."""
     return np.asarray(data.isel(member=member, time=slice(steps)).values, dtype=np.float64)

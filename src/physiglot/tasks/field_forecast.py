@@ -142,6 +142,7 @@ def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], pa
     if "test" not in params.rollouts:
         return {}
     true, run = truth["test"], prediction["test"]
+    fields.check_grid(true["state"])
     names, dt = [str(f) for f in true["field"].values], float(true["time"][1] - true["time"][0])
     scores = fields.scores(true, run, params.blow_up)
     metrics = _accuracy(scores, names, params) | _correlation(scores, names, dt, params)
@@ -156,6 +157,7 @@ def plot(
     """Truth, prediction and error over time; isosurfaces or a space–time diagram; error; spectra; an animation."""
     if "test" not in params.rollouts:
         return {name: drawing.placeholder("this study has no rollout `test`") for name in FIGURES}
+    fields.check_grid(truth["test"]["state"])
     pair = field_figures.Pair(truth["test"], prediction["test"], params)
     with drawing.style():
         return {
