@@ -95,6 +95,11 @@ def test_cubes_of_transformer_physx(tmp_path):
     assert np.array_equal(data["state"].values, values.astype(np.float32))
 
 
+def test_a_clock_that_counts_steps_tells_no_time(tmp_path):
+    values = series(CUBE, 1)
+    made(tmp_path, groups(tmp_path / "cube.h5", CUBE, values, ["a"], np.arange(6)), CUBE)
+
+
 @pytest.mark.parametrize("spec", [WAKE, CUBE], ids=["wake", "cube"])
 def test_the_well(tmp_path, spec):
     """Vectors, scalars of a trajectory, and axes in their own order."""
