@@ -2,7 +2,7 @@
 
 import pytest
 
-from physiglot import repeat
+from physiglot import config, repeat
 from physiglot.strict import ConfigError
 
 
@@ -46,3 +46,9 @@ def test_it_may_be_done_twice():
 def test_a_wrong_one_is_told(name, each, message):
     with pytest.raises(ConfigError, match=message.replace("{", r"\{")):
         unrolled(**{name: {"each": each}})
+
+
+def test_an_overlay_changes_no_other_entry_that_shares_an_anchor(tmp_path):
+    (tmp_path / "base.yaml").write_text("systems:\n  a: &a {params: {size: 1}}\n  b: {<<: *a}\n  c: *a\n")
+    laid = config.expand({"base": "base.yaml", "systems": {"a": {"params": {"size": 2}}}}, tmp_path)
+    assert {name: s["params"]["size"] for name, s in laid["systems"].items()} == {"a": 2, "b": 1, "c": 1}

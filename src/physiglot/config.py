@@ -230,6 +230,7 @@ def read(*paths: Path) -> dict:
 def _merge(into: dict, other: dict) -> None:
     for key, value in other.items():
         if isinstance(value, dict) and isinstance(into.get(key), dict):
+            into[key] = dict(into[key])  # an anchor of YAML may share it with other entries
             _merge(into[key], value)
         else:
             into[key] = value

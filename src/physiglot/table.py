@@ -17,23 +17,26 @@ from .rollout import open_asked
 COLUMNS = ("study", "variant", "metric", "value", "error", "seeds", "published", "source")
 
 
-def _summary(metric: str, runs: list[dict]) -> tuple[float | None, float | None]:
-    """Mean over the seeds and its standard error; of one seed, the bootstrap error that the task gives."""
+def _summary(metric: str, runs: list[dict], partial: bool) -> tuple[float | None, float | None]:
+    """Mean over the seeds and its standard error; of one seed, the bootstrap error that the task gives.
+
+    A seed without a value makes it a failure, unless the task reports that by itself (`partial`, its `Study.PARTIAL`).
+    """
     values = [run[metric] for run in runs if run.get(metric) is not None]
-    if len(values) < len(runs) or not values:
+    if not values or (len(values) < len(runs) and not partial):
         return None, None
     if len(values) == 1:
-        return values[0], runs[0].get(f"{metric}_stderr")
+        return values[0], next(r.get(f"{metric}_stderr") for r in runs if r.get(metric) is not None)
     return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
 
 
-def rows(study: dict, metrics: list[dict]) -> list[dict]:
+def rows(study: dict, metrics: list[dict], partial: bool = False) -> list[dict]:
     """The long rows of a study: one per metric, an empty value where a seed gave none (a failure)."""
     found = []
     for metric in metrics[0]:
         if metric.endswith("_stderr"):
             continue
-        value, error = _summary(metric, metrics)
+        value, error = _summary(metric, metrics, partial)
         published = study["published"].get(metric)
         found.append(
             {
@@ -44,7 +47,7 @@ def rows(study: dict, metrics: list[dict]) -> list[dict]:
                 "error": error,
             }
             | {
-                "seeds": len(metrics),
+                "seeds": sum(run.get(metric) is not None for run in metrics) if partial and value else len(metrics),
                 "published": published,
                 "source": study["source"] if published is not None else "",
             }
@@ -109,7 +112,7 @@ STYLE = (
     "body{font:15px/1.4 sans-serif;margin:2em;color:#222}table{border-collapse:collapse;margin:1em 0}"
     "th,td{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;white-space:nowrap}"
     "th{border-bottom:2px solid #444;white-space:normal;vertical-align:bottom}"
-    "tr.ours{background:#e8f1fa;font-weight:600}"
+    "tr.ours,tr.sound{background:#e8f1fa;font-weight:600}"
 )
 
 
@@ -160,11 +163,13 @@ def table(*, spec: dict, metrics: list[Path], figures: Path, out: Path) -> None:
     """
     given = {str(path.parent): json.loads(path.read_text()) for path in metrics}
     by_study = {s["name"]: [given[folder] for folder in s["runs"]] for s in spec["studies"]}
-    found = {s["name"]: rows(s, by_study[s["name"]]) for s in spec["studies"]}
+    modules = dict.fromkeys(s["task"]["module"] for s in spec["studies"])
+    tasks = {name: import_module(f"physiglot.tasks.{name}") for name in modules}
+    partial = {name: getattr(task.Study, "PARTIAL", False) for name, task in tasks.items()}
+    found = {s["name"]: rows(s, by_study[s["name"]], partial[s["task"]["module"]]) for s in spec["studies"]}
     drawn: dict[str, Any] = {}
     tables: list[tuple] = []
-    for module in dict.fromkeys(s["task"]["module"] for s in spec["studies"]):
-        task = import_module(f"physiglot.tasks.{module}")
+    for module, task in tasks.items():
         studies = [s for s in spec["studies"] if s["task"]["module"] == module]
         tables += readable(studies, found, task.METRICS)
         drawn |= task.compare([_open(task, spec, s, by_study[s["name"]]) for s in studies])

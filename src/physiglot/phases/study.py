@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Study:
-    """As the table opens it; `label` names the model, the same for every data set."""
+    """As the table opens it; `label` names the model, the same for every data set.
+
+    A mean is that of the seeds that have a value (`PARTIAL`): `no_crossing` is the share of those that have none.
+    """
+
+    PARTIAL: ClassVar[bool] = True
 
     name: str
     variant: str
