@@ -125,6 +125,26 @@ def test_multispin_is_exact_at_any_number_of_planes(lattice, size, planes):
         assert abs(mean.mean() - known) < 3.5 * mean.std() / np.sqrt(512), (temperature, mean.mean(), known)
 
 
+@pytest.mark.parametrize("lattice, size", [("square", 8), ("triangular", 6), ("honeycomb", 4)])
+def test_chains_in_torch(lattice, size):
+    """On the CPU: exact energies at three temperatures, observables of the stored bits, the seed decides."""
+    for temperature in np.array([0.8, 1.0, 1.6]) * exact.CRITICAL[lattice]:
+        options = {"dynamics": "metropolis_checkerboard", "device": "cpu", "thermalisation": 150}
+        run = evolve(lattice, size, np.full(256, temperature), 100, **options)
+        kaufman = exact.kaufman(size, size, 1 / temperature)[1]
+        known = kaufman if lattice == "square" else exact.torus(lattice, size, temperature)
+        mean = run.energy.mean(1)
+        assert abs(mean.mean() - known) < 3.5 * mean.std() / 16, temperature
+    table = lattices.neighbours(lattice, size)
+    spins = chains.unpack(run.states, len(table)).astype(int)
+    assert run.energy == pytest.approx(-(spins[..., None] * spins[..., table]).sum(-1).mean(-1) / 2, abs=1e-5)
+    assert run.flips[:, 1:] == pytest.approx((spins[:, 1:] != spins[:, :-1]).mean(-1), abs=1e-6)
+    again = evolve(lattice, size, np.full(256, temperature), 100, **options)
+    assert np.array_equal(again.states, run.states)
+    with pytest.raises(ValueError, match="dynamics 'wolff'"):
+        evolve(lattice, size, [1.0], dynamics="wolff", device="cpu")
+
+
 def test_multispin_acceptance_is_exact():
     """Planes and rare events together give e^(−ΔE/T) to 2⁻⁵¹, from T = 0 to ∞."""
     temperatures = np.resize([0.0, 0.05, 1.0, 2.269, 5.0, 100.0, 5e3, 1e9, np.inf], 512)

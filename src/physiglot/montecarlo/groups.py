@@ -6,7 +6,7 @@ from numba import njit
 from . import chains, lattices, multispin
 from .multispin import LANES, WORDS
 from .philox import JIT
-from .vectors import entry, load, pointer, store, zeros
+from .vectors import entry, like, load, pointer, store
 
 LEVELS = 32
 
@@ -20,7 +20,7 @@ def interleaved(packed: np.ndarray, count: int) -> np.ndarray:
 @njit(inline="always")
 def _flush(counter, a, b, c, d):
     """Adds the four-digit numbers (a, b, c, d), one per chain, to the binary counters (level · 8)."""
-    carry = zeros()
+    carry = like(a, 0)
     for level, digit in enumerate((a, b, c, d)):
         old = load(counter, 8 * level)
         store(counter, 8 * level, old ^ digit ^ carry)
@@ -36,7 +36,8 @@ def count(one, other, first, second, out):
     """Fills `out` (512): per chain, in how many places k the words one[first[k]] and other[second[k]] differ."""
     counters = np.zeros(LEVELS * WORDS, np.uint64)
     counter, x, y, i, j = pointer(counters), pointer(one), pointer(other), pointer(first), pointer(second)
-    a = b = c = d = zeros()
+    zero = like(load(x, 0), 0)
+    a = b = c = d = zero
     for k in range(first.size):
         carry = load(x, 8 * entry(i, k)) ^ load(y, 8 * entry(j, k))
         a, carry = a ^ carry, a & carry
@@ -45,7 +46,7 @@ def count(one, other, first, second, out):
         d = d ^ carry
         if k % 15 == 14:
             _flush(counter, a, b, c, d)
-            a = b = c = d = zeros()
+            a = b = c = d = zero
     _flush(counter, a, b, c, d)
     out[:] = 0
     for level in range(LEVELS):

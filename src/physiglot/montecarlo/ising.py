@@ -38,12 +38,14 @@ def evolve(
     keep: bool = True,
     first: int = 0,
     threads: int | None = None,
+    device: str | None = None,
 ) -> Trajectory:
     """`steps` saved states of one chain per temperature; `keep=False` keeps the last state only.
 
     `start` is hot, ordered or packed states (chain, byte). A chain is a function of (seed, `first` + its index), its
     temperature and start: alone or in a batch, bit for bit. `multispin` evolves checkerboard Metropolis in groups of
-    512 chains, chain k in group k // 512.
+    512 chains, chain k in group k // 512. With a `device` of torch (cuda, cpu), checkerboard Metropolis runs there; its
+    random numbers then depend on the number of chains.
     """
     temperatures = chains.checked(temperatures)
     if dynamics not in DYNAMICS:
@@ -53,7 +55,14 @@ def evolve(
     states = np.empty((members, steps if keep else 1, spins.shape[1]), np.uint8)
     observables = np.zeros((members, steps, 4))
     options: dict[str, Any] = {"sweeps": sweeps, "thermalisation": thermalisation, "first": first, "threads": threads}
-    if dynamics == "multispin":
+    if device is not None:
+        if dynamics != "metropolis_checkerboard":
+            raise ValueError(f"dynamics {dynamics!r}: on a device of torch, only metropolis_checkerboard runs.")
+        from . import batched
+
+        length = {"sweeps": sweeps, "thermalisation": thermalisation, "device": device}
+        batched.evolve(lattice, size, temperatures, seed, spins, states, observables[..., :3], **length)
+    elif dynamics == "multispin":
         if lattice == "chain":
             raise ValueError("dynamics 'multispin' is for the square, triangular and honeycomb lattices.")
         groups.evolve(lattice, size, temperatures, seed, spins, states, observables[..., :3], **options)

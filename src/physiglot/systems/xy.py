@@ -19,8 +19,13 @@ OBSERVABLES = ("energy", "magnetisation", "bond", "current", "flips")
 
 class Params(Run):
     size: int = Field(32, ge=2, le=1024, description="linear size L (Ding 2022: 256)")
-    dynamics: Literal["metropolis_random_site"] = Field(
-        "metropolis_random_site", description="Markov chain (Ding 2022: random-site Metropolis)"
+    dynamics: Literal["metropolis_random_site", "metropolis_checkerboard", "heat_bath", "wolff"] = Field(
+        "metropolis_random_site",
+        description="Markov chain (Ding 2022: random-site Metropolis); metropolis_checkerboard turns by small angles, "
+        "16 chains at once; a sweep of wolff is one cluster",
+    )
+    over_relaxation: int = Field(
+        0, ge=0, description="sweeps of reflections after each sweep of metropolis_checkerboard"
     )
     start: Literal["hot", "ordered"] = Field("hot", description="every angle at random, or all 0 (Ding 2022: hot)")
     store: Literal["full", "sites", "none"] = Field(
@@ -33,7 +38,8 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
     """`state` (member, time, field) uint16: the angle of a site in units of 2π/65536; a field is named by its site.
 
     `parameters` (member, parameter) has the temperature. (member, time): `energy` and `magnetisation` |m| per site,
-    `bond` and `current` for the helicity modulus ⟨bond⟩ − ⟨current⟩/T, `flips`, the fraction of angles that changed.
+    `bond` and `current` for the helicity modulus ⟨bond⟩ − ⟨current⟩/T, `flips`, the fraction of angles that changed,
+    and with wolff `cluster`, the share of sites in the last cluster.
     """
     temperatures = params.drawn(members, rng, PAPER_WINDOWS)
     keep = chains.kept(params.store, lattices.sites("square", params.size), params.sites)
@@ -47,9 +53,11 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
         sweeps=params.sweeps,
         thermalisation=params.thermalisation,
         keep=keep,
+        over_relaxation=params.over_relaxation,
     )
-    observables = {name: getattr(trajectory, name) for name in OBSERVABLES}
-    attributes = params.model_dump(include={"size", "dynamics", "start", "sweeps", "thermalisation"})
+    names = [*OBSERVABLES, *["cluster"] * (params.dynamics == "wolff")]
+    observables = {name: getattr(trajectory, name) for name in names}
+    attributes = params.model_dump(include={"size", "dynamics", "over_relaxation", "start", "sweeps", "thermalisation"})
     fields = [str(site) for site in keep]
     return chains.dataset(
         trajectory.states,
