@@ -338,3 +338,13 @@ def test_what_is_read_of_a_method(package):
 
 def test_a_constant_is_read(package):
     assert fingerprint.constant("main", "LIMIT") == 3
+
+
+def test_a_parameter_class_may_name_that_of_another_module():
+    """The field `law` of field_transformer is `local_law.Params`; nothing heavy is imported for it."""
+    text = (
+        "import sys; from physiglot import symbols; P = symbols.load('models.field_transformer', 'Params');"
+        "assert P(law={'degree': 2}).law.degree == 2 and 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -330,6 +330,16 @@ def _ordered(module: Module, statements: Iterable[Statement]) -> list[Statement]
     return [s for s in [*module.statements, *module.main] if s in chosen]
 
 
+class _Module:
+    """One of our modules that a parameter class names: of it is executed what is asked for, as `load` does."""
+
+    def __init__(self, name: str):
+        self.name = name.removeprefix(f"{ROOT}.")
+
+    def __getattr__(self, symbol: str):
+        return load(self.name, symbol)
+
+
 def load(module: str, symbol: str):
     """One symbol of `physiglot.<module>`, executed with only what it needs: no torch for a parameter class."""
     name = f"{ROOT}.{module}"
@@ -339,6 +349,8 @@ def load(module: str, symbol: str):
     lines = {s.node.lineno for s in reachable((name, symbol))[name] if _bound(s.node)}
     namespace = types.ModuleType(f"{name}:{symbol}")
     namespace.__dict__["__package__"] = name.rpartition(".")[0]
+    named = {local: origin for local, found in parse(name).imports.items() for origin, inner in found if inner is None}
+    namespace.__dict__.update({local: _Module(origin) for local, origin in named.items()})
     sys.modules[namespace.__name__] = namespace
     body = [n for n in ast.parse(path.read_text()).body if n.lineno in lines]
     exec(compile(ast.Module(body, []), str(path), "exec"), namespace.__dict__)
