@@ -31,10 +31,3 @@ def given(parameters: Tensor | None, model: str, what: str) -> Tensor:
     if parameters is None:
         raise ValueError(f"models.{model}: the data has no `parameters`: {what} is needed")
     return parameters
-
-
-def divisible(grid: list[int], factor: int) -> list[int]:
-    """A grid that `factor` divides in every direction. Raises ValueError otherwise."""
-    if any(n % factor for n in grid):
-        raise ValueError(f"grid {grid} must consist of multiples of {factor}")
-    return grid

@@ -11,6 +11,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def divisible(grid: list[int], factor: int) -> list[int]:
+    """A grid that `factor` divides in every direction. Raises ValueError otherwise."""
+    if any(n % factor for n in grid):
+        raise ValueError(f"grid {grid} must consist of multiples of {factor}")
+    return grid
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be run: one sentence naming the key, the value and what is allowed."""
 

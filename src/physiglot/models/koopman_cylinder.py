@@ -15,8 +15,8 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..frames import beside, divisible, framewise, given
-from ..strict import Strict
+from ..frames import beside, framewise, given
+from ..strict import Strict, divisible
 from .koopman import advance, balance, window_terms
 
 LEVELS = 4  # halvings of the grid

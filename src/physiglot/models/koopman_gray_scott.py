@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..frames import divisible, framewise
-from ..strict import Strict
+from ..frames import framewise
+from ..strict import Strict, divisible
 from .koopman import advance, balance, window_terms
 
 LEVELS = 3  # halvings of the grid
