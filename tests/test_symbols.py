@@ -340,7 +340,6 @@ def test_a_constant_is_read(package):
     assert fingerprint.constant("main", "LIMIT") == 3
 
 
-<<<<<<< HEAD
 def test_a_parameter_class_may_name_that_of_another_module():
     """The field `law` of field_transformer is `local_law.Params`; nothing heavy is imported for it."""
     text = (
@@ -349,12 +348,3 @@ def test_a_parameter_class_may_name_that_of_another_module():
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-=======
-def test_parameters_may_name_those_of_another_module(package):
-    """Of a module that is named with a dot only the symbol is read."""
-    package.write("inner.py", "import heavy\n\nclass Params:\n    depth = 3\n\ndef use(): return heavy.work()\n")
-    package.write(
-        "outer.py", "from . import inner\n\nclass Params(inner.Params):\n    twice = 2 * inner.Params.depth\n"
-    )
-    assert symbols.load("outer", "Params").twice == 6
->>>>>>> 417b1c3 (Parameters may name those of another module with a dot: the configuration reads only that symbol)

@@ -330,7 +330,6 @@ def _ordered(module: Module, statements: Iterable[Statement]) -> list[Statement]
     return [s for s in [*module.statements, *module.main] if s in chosen]
 
 
-<<<<<<< HEAD
 class _Module:
     """One of our modules that a parameter class names: of it is executed what is asked for, as `load` does."""
 
@@ -339,18 +338,6 @@ class _Module:
 
     def __getattr__(self, symbol: str):
         return load(self.name, symbol)
-=======
-@dataclass(frozen=True)
-class _Source:
-    """One of our modules of which a symbol is loaded by itself when it is asked for."""
-
-    module: str
-
-    def __getattr__(self, symbol: str) -> Any:
-        if symbol.startswith("__"):
-            raise AttributeError(symbol)
-        return load(self.module, symbol)
->>>>>>> 417b1c3 (Parameters may name those of another module with a dot: the configuration reads only that symbol)
 
 
 def load(module: str, symbol: str):
@@ -365,9 +352,6 @@ def load(module: str, symbol: str):
     named = {local: origin for local, found in parse(name).imports.items() for origin, inner in found if inner is None}
     namespace.__dict__.update({local: _Module(origin) for local, origin in named.items()})
     sys.modules[namespace.__name__] = namespace
-    for alias, targets in parse(name).imports.items():
-        if targets[0][1] is None:
-            namespace.__dict__[alias] = _Source(targets[0][0].removeprefix(f"{ROOT}."))
     body = [n for n in ast.parse(path.read_text()).body if n.lineno in lines]
     exec(compile(ast.Module(body, []), str(path), "exec"), namespace.__dict__)
     return getattr(namespace, symbol)

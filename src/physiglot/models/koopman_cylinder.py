@@ -15,14 +15,8 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-<<<<<<< HEAD
 from ..frames import beside, framewise, given
 from ..strict import Strict, divisible
-=======
-from .. import frames
-from ..frames import beside, framewise, given
-from ..strict import Strict
->>>>>>> 417b1c3 (Parameters may name those of another module with a dot: the configuration reads only that symbol)
 from .koopman import advance, balance, window_terms
 
 LEVELS = 4  # halvings of the grid
@@ -51,7 +45,7 @@ class Params(Strict):
     @field_validator("grid")
     @classmethod
     def _sixteenths(cls, grid: list[int]) -> list[int]:
-        return frames.divisible(grid, 2**LEVELS)
+        return divisible(grid, 2**LEVELS)
 
     @model_validator(mode="after")
     def _stable_is_skew(self) -> Self:

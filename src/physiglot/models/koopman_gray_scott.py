@@ -9,14 +9,8 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-<<<<<<< HEAD
 from ..frames import framewise
 from ..strict import Strict, divisible
-=======
-from .. import frames
-from ..frames import framewise
-from ..strict import Strict
->>>>>>> 417b1c3 (Parameters may name those of another module with a dot: the configuration reads only that symbol)
 from .koopman import advance, balance, window_terms
 
 LEVELS = 3  # halvings of the grid
@@ -40,7 +34,7 @@ class Params(Strict):
     @field_validator("grid")
     @classmethod
     def _eighths(cls, grid: list[int]) -> list[int]:
-        return frames.divisible(grid, 2**LEVELS)
+        return divisible(grid, 2**LEVELS)
 
 
 class Operator(nn.Module):
