@@ -240,6 +240,8 @@ def test_fused_block_is_the_block_and_its_gradients_those_of_autograd(batch, tim
     expected = torch.autograd.grad((wanted * weight).sum(), [y, *exact.parameters()])
     for a, b in zip(slopes, expected, strict=True):
         assert (a - b).abs().max() <= 1e-5 * expected[0].abs().max() + 1e-5 * b.abs().max()
+    again = torch.autograd.grad((run_fused(made, x, window) * weight).sum(), [x, *made.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(slopes, again, strict=True))
 
 
 def test_fused_block_sees_the_past_window_and_nothing_else():
