@@ -3,18 +3,20 @@
 u' = r_u ∇²u − uv² + f(1 − u), v' = r_v ∇²v + uv² − (f + k)v: P. Gray, S. K. Scott, Chem. Eng. Sci. 38, 29 (1983);
 J. E. Pearson, Science 261, 189 (1993). The scheme in numba for a core, and in torch for a GPU.
 
-On a core one step is one pass over the domain. The four stages follow each other plane by plane: stage s is at
+On a core, one step is one pass over the domain. The four stages follow each other plane by plane: stage s is at
 plane t − s while the first is at t, so that all that they read is in the cache. The stages 2 to 4 begin one plane
 later each and end as much later, on planes that they left out at first: nothing is computed twice.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 JIT = {"cache": True, "error_model": "numpy"}
 FIRST = 4  # planes of a stage that are kept until the wave comes round; the others take turns in as many
+LEFT = np.uint64(16)  # cells before a row: it begins with a cache line
+ONE = np.uint64(1)  # indices are unsigned: one that might be negative stops vectors
 SMALLEST = 4  # cells along an edge
 ALIVE, DEAD, LOST = range(3)
 
@@ -34,15 +36,6 @@ class Reaction(NamedTuple):
 
 
 @njit(**JIT)
-def _around(low, mid, high, field, row):
-    """The cells of a plane and their six neighbours: views, as an index that might be negative stops vectors."""
-    a, b = row, mid.shape[1] - row
-    cells = mid[field]
-    near = cells[a - 1 : b - 1], cells[a + 1 : b + 1], cells[: b - row], cells[a + row :]
-    return cells[a:b], near, low[field, a:b], high[field, a:b]
-
-
-@njit(**JIT)
 def _rate(u, v, near_u, near_v, rates):
     """The right-hand side (u', v') of a cell from the sums over its neighbours."""
     across_u, across_v, feed, loss, one, six = rates
@@ -54,52 +47,59 @@ def _rate(u, v, near_u, near_v, rates):
 
 
 @njit(**JIT)
-def _stage(low, mid, high, base, out, h, row, rates):
-    """out = base + h · rate(mid): planes (field, cell) of rows with a ghost at both ends; `low`, `high` beside mid."""
-    u, (u1, u2, u3, u4), u5, u6 = _around(low, mid, high, 0, row)
-    v, (v1, v2, v3, v4), v5, v6 = _around(low, mid, high, 1, row)
-    base_u, base_v, out_u, out_v = base[0, row:], base[1, row:], out[0, row:], out[1, row:]
-    for i in range(len(u)):
-        near_u = (u1[i] + u2[i]) + (u3[i] + u4[i]) + (u5[i] + u6[i])
-        near_v = (v1[i] + v2[i]) + (v3[i] + v4[i]) + (v5[i] + v6[i])
-        slope_u, slope_v = _rate(u[i], v[i], near_u, near_v, rates)
-        out_u[i] = base_u[i] + h * slope_u
-        out_v[i] = base_v[i] + h * slope_v
-    _wrap(out, row)
+def _rows(y, size, pitch):
+    """The first cells of row y and of the rows before and after it."""
+    before, after = (y - 1 if y else size - 1), (y + 1 if y + 1 < size else 0)
+    return np.uint64(y) * pitch + LEFT, np.uint64(before) * pitch + LEFT, np.uint64(after) * pitch + LEFT
 
 
 @njit(**JIT)
-def _finish(low, mid, high, second, third, base, h, row, rates, weights):
+def _stage(low, mid, high, base, out, size, pitch, h, rates):
+    """out = base + h · rate(mid), planes (field, cell) with the planes `low` and `high` beside `mid`."""
+    u, u_low, u_high, base_u, out_u = mid[0], low[0], high[0], base[0], out[0]
+    v, v_low, v_high, base_v, out_v = mid[1], low[1], high[1], base[1], out[1]
+    for y in range(size):
+        row, before, after = _rows(y, size, pitch)
+        for x in range(size):
+            i, j, k = row + np.uint64(x), before + np.uint64(x), after + np.uint64(x)
+            near_u = (u[i - ONE] + u[i + ONE]) + (u[j] + u[k]) + (u_low[i] + u_high[i])
+            near_v = (v[i - ONE] + v[i + ONE]) + (v[j] + v[k]) + (v_low[i] + v_high[i])
+            slope_u, slope_v = _rate(u[i], v[i], near_u, near_v, rates)
+            out_u[i] = base_u[i] + h * slope_u
+            out_v[i] = base_v[i] + h * slope_v
+        _close(out_u, row, size)
+        _close(out_v, row, size)
+
+
+@njit(**JIT)
+def _finish(low, mid, high, second, third, base, size, pitch, h, rates, weights):
     """The last stage, in place of `base`. The slopes before it are in the differences of the stages: none is kept."""
-    u, (u1, u2, u3, u4), u5, u6 = _around(low, mid, high, 0, row)
-    v, (v1, v2, v3, v4), v5, v6 = _around(low, mid, high, 1, row)
-    base_u, base_v = base[0, row:], base[1, row:]
-    u_2, v_2, u_3, v_3 = second[0, row:], second[1, row:], third[0, row:], third[1, row:]
+    u, u_low, u_high, base_u = mid[0], low[0], high[0], base[0]
+    v, v_low, v_high, base_v = mid[1], low[1], high[1], base[1]
+    u_2, v_2, u_3, v_3 = second[0], second[1], third[0], third[1]
     one_third, two, sixth = weights
-    for i in range(len(u)):
-        near_u = (u1[i] + u2[i]) + (u3[i] + u4[i]) + (u5[i] + u6[i])
-        near_v = (v1[i] + v2[i]) + (v3[i] + v4[i]) + (v5[i] + v6[i])
-        slope_u, slope_v = _rate(u[i], v[i], near_u, near_v, rates)
-        u0, v0 = base_u[i], base_v[i]
-        past_u = (u_2[i] - u0) + two * (u_3[i] - u0) + (u[i] - u0)
-        past_v = (v_2[i] - v0) + two * (v_3[i] - v0) + (v[i] - v0)
-        base_u[i] = u0 + (one_third * past_u + sixth * h * slope_u)
-        base_v[i] = v0 + (one_third * past_v + sixth * h * slope_v)
-    _wrap(base, row)
+    for y in range(size):
+        row, before, after = _rows(y, size, pitch)
+        for x in range(size):
+            i, j, k = row + np.uint64(x), before + np.uint64(x), after + np.uint64(x)
+            near_u = (u[i - ONE] + u[i + ONE]) + (u[j] + u[k]) + (u_low[i] + u_high[i])
+            near_v = (v[i - ONE] + v[i + ONE]) + (v[j] + v[k]) + (v_low[i] + v_high[i])
+            slope_u, slope_v = _rate(u[i], v[i], near_u, near_v, rates)
+            u0, v0 = base_u[i], base_v[i]
+            past_u = (u_2[i] - u0) + two * (u_3[i] - u0) + (u[i] - u0)
+            past_v = (v_2[i] - v0) + two * (v_3[i] - v0) + (v[i] - v0)
+            base_u[i] = u0 + (one_third * past_u + sixth * h * slope_u)
+            base_v[i] = v0 + (one_third * past_v + sixth * h * slope_v)
+        _close(base_u, row, size)
+        _close(base_v, row, size)
 
 
 @njit(**JIT)
-def _wrap(plane, row):
-    """Fill the ghosts of a plane: its rows and columns go on periodically."""
-    last = plane.shape[1] - 2 * row
-    for field in range(2):
-        cells = plane[field]
-        for start in range(row, last + row, row):
-            cells[start] = cells[start + row - 2]
-            cells[start + row - 1] = cells[start + 1]
-        for i in range(row):
-            cells[i] = cells[last + i]
-            cells[last + row + i] = cells[row + i]
+def _close(cells, row, size):
+    """The ghosts at both ends of a row: it goes on periodically."""
+    n = np.uint64(size)
+    cells[row - ONE] = cells[row + n - ONE]
+    cells[row + n] = cells[row]
 
 
 @njit(**JIT)
@@ -108,7 +108,7 @@ def _slot(plane):
 
 
 @njit(**JIT)
-def _step(state, stages, row, steps, rates, weights):
+def _step(state, stages, pitch, steps, rates, weights):
     """One Runge–Kutta step of `state` (plane, field, cell); `stages` (stage, slot, field, cell) is memory for it."""
     half, h = steps
     size = state.shape[0]
@@ -116,40 +116,41 @@ def _step(state, stages, row, steps, rates, weights):
     for t in range(size + 6):
         if t < size:
             low, high = state[(t - 1) % size], state[(t + 1) % size]
-            _stage(low, state[t], high, state[t], second[_slot(t)], half, row, rates)
+            _stage(low, state[t], high, state[t], second[_slot(t)], size, pitch, half, rates)
         if 2 <= t <= size + 1:
             p, low, high = (t - 1) % size, second[_slot((t - 2) % size)], second[_slot(t % size)]
-            _stage(low, second[_slot(p)], high, state[p], third[_slot(p)], half, row, rates)
+            _stage(low, second[_slot(p)], high, state[p], third[_slot(p)], size, pitch, half, rates)
         if 4 <= t <= size + 3:
             p, low, high = (t - 2) % size, third[_slot((t - 3) % size)], third[_slot((t - 1) % size)]
-            _stage(low, third[_slot(p)], high, state[p], fourth[_slot(p)], h, row, rates)
+            _stage(low, third[_slot(p)], high, state[p], fourth[_slot(p)], size, pitch, h, rates)
         if t >= 6:
             p, low, high = (t - 3) % size, fourth[_slot((t - 4) % size)], fourth[_slot((t - 2) % size)]
             y2, y3, y4 = second[_slot(p)], third[_slot(p)], fourth[_slot(p)]
-            _finish(low, y4, high, y2, y3, state[p], h, row, rates, weights)
+            _finish(low, y4, high, y2, y3, state[p], size, pitch, h, rates, weights)
 
 
 @njit(**JIT)
-def _pad(start, state, row):
+def _pad(start, state, pitch):
     """Copy `start` (field, z, y, x) into planes with ghosts."""
     size = start.shape[1]
     for z in range(size):
         for field in range(2):
             for y in range(size):
+                row = np.uint64(y) * pitch + LEFT
                 for x in range(size):
-                    state[z, field, (y + 1) * row + x + 1] = start[field, z, y, x]
-        _wrap(state[z], row)
+                    state[z, field, row + np.uint64(x)] = start[field, z, y, x]
+                _close(state[z, field], row, size)
 
 
 @njit(**JIT)
-def _save(state, frame, row, share):
+def _save(state, frame, pitch, share):
     """Average cubes of cells into `frame` (field, z, y, x)."""
     frame[:] = 0
     cube = state.shape[0] // frame.shape[1]
     for z in range(state.shape[0]):
         for field in range(2):
             for y in range(state.shape[0]):
-                to, cells = frame[field, z // cube, y // cube], state[z, field, (y + 1) * row + 1 : (y + 2) * row - 1]
+                to, cells = frame[field, z // cube, y // cube], state[z, field, np.uint64(y) * pitch + LEFT :]
                 for x in range(frame.shape[1]):
                     for i in range(cube):
                         to[x] += cells[x * cube + i]
@@ -160,13 +161,13 @@ def _save(state, frame, row, share):
 @njit(**JIT)
 def _series(start, frames, state, stages, substeps, steps, rates, weights, share, least):
     """Fill `frames` (time, field, z, y, x) of a member; returns how it ended."""
-    row = start.shape[1] + 2
-    _pad(start, state, row)
+    pitch = np.uint64(state.shape[2] // state.shape[0])
+    _pad(start, state, pitch)
     for t in range(frames.shape[0]):
         if t > 0:
             for _ in range(substeps):
-                _step(state, stages, row, steps, rates, weights)
-        _save(state, frames[t], row, share)
+                _step(state, stages, pitch, steps, rates, weights)
+        _save(state, frames[t], pitch, share)
         u, v = _mean(frames[t, 0]), _mean(frames[t, 1])
         if not np.isfinite(u + v):
             return LOST
@@ -183,6 +184,14 @@ def _mean(field):
     return total / field.size
 
 
+def _aligned(shape: tuple[int, ...], kind: Any) -> np.ndarray:
+    """Zeros that begin with a cache line: vectors across two lines are slower."""
+    count, size = int(np.prod(shape)), np.dtype(kind).itemsize
+    memory = np.zeros(count + 64 // size, kind)
+    first = -memory.ctypes.data % 64 // size
+    return memory[first : first + count].reshape(shape)
+
+
 def integrate(
     start: np.ndarray, frames: np.ndarray, h: float, substeps: int, reaction: Reaction, least: float = 0.0
 ) -> int:
@@ -197,8 +206,8 @@ def integrate(
             f"stencils: a start {start.shape} with frames {frames.shape}: allowed: cubes of 4³ or more "
             "cells, a whole number of them to each cell of a frame"
         )
-    state = np.zeros((size, 2, (size + 2) ** 2), kind)
-    stages = np.zeros((3, 2 * FIRST, 2, (size + 2) ** 2), kind)
+    plane = size * (-(-size // 16) * 16 + 16) + 16
+    state, stages = _aligned((size, 2, plane), kind), _aligned((3, 2 * FIRST, 2, plane), kind)
     rates = tuple(kind(x) for x in (*reaction.scaled(), 1, 6))
     steps, weights = (kind(h / 2), kind(h)), (kind(1 / 3), kind(2), kind(1 / 6))
     share = kind((frames.shape[-1] / size) ** 3)

@@ -2,13 +2,14 @@
 
 A token is a patch of 4³ cells: its raw values and convolutional features. A block attends along time, for each token by
 itself and over a short window, and mixes space by a circular 3³ convolution of the grid of tokens, without positions.
-What the tokens know goes back to their cells, and a small network makes of it, of the cell and of its neighbours an
-increment, several times within a saved step, as information passes from cell to cell. All is trained through
-rollouts, on windows moved by the symmetries of the cube and by shifts.
+What the tokens know goes back to their cells, and a small network makes of it, of the cell (its monomials, as a
+reaction is one) and of its neighbours an increment, several times within a saved step, from cell to cell.
+All is trained through rollouts, on windows moved by the symmetries of the cube and by shifts.
 
 With `law` a local law, fitted by least squares (see `local_law`), takes the step, and the network adds what it lacks.
 """
 
+from math import comb
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class Params(Strict):
     window: int = Field(4, ge=1, description="saved states that a token sees of itself")
     channels: int = Field(8, ge=1, description="channels that a token gives to each of its cells")
     hidden: int = Field(32, ge=1, description="hidden units of the network of a cell")
+    degree: int = Field(3, ge=1, le=6, description="the network of a cell sees the monomials up to this degree")
     substeps: int = Field(4, ge=1, description="times that the network of a cell acts within a saved step")
     law: local_law.Params | None = Field(None, description="a fitted local law that takes the step; none if omitted")
     augment: bool = Field(True, description="random symmetries of the cube and periodic shifts of the training windows")
@@ -89,6 +91,42 @@ class Block(nn.Module):
         return x + self.mixing(self.norm2(x).movedim(-1, 1)).movedim(1, -1)
 
 
+class Cell(nn.Module):
+    """The increment that a cell makes of its monomials and Laplacians, and of what its token gives; 0 at first."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, fields: int, given: int, params: Params):
+        super().__init__()
+        self.degree = params.degree
+        functions = comb(fields + params.degree, params.degree) - 1 + 3 * fields
+        self.register_buffer("centre", torch.zeros(functions))
+        self.register_buffer("spread", torch.ones(functions))
+        self.linear = zeroed(nn.Conv3d(functions + given, fields, 1))
+        self.net = nn.Sequential(
+            nn.Conv3d(functions + given, params.hidden, 1),
+            nn.SiLU(),
+            nn.Conv3d(params.hidden, params.hidden, 1),
+            nn.SiLU(),
+            zeroed(nn.Conv3d(params.hidden, fields, 1)),
+        )
+
+    def functions(self, x: Tensor) -> Tensor:
+        return local_law.dictionary(x, neighbours(x), self.degree)[:, 1:]
+
+    def fit(self, series: Tensor) -> None:
+        """The mean and deviation of the functions over `series` (member, time, field, z, y, x)."""
+        found = torch.cat([self.functions(x[:: max(1, len(x) // 8)]) for x in series])
+        self.centre.copy_(found.mean((0, 2, 3, 4)))
+        self.spread.copy_(found.transpose(0, 1).flatten(1).std(1))
+
+    def forward(self, x: Tensor, given: Tensor) -> Tensor:
+        white = (self.functions(x) - FieldMap.cells(self.centre, x)) / FieldMap.cells(self.spread, x)
+        inputs = torch.cat([white, given], 1)
+        return self.linear(inputs) + self.net(inputs)
+
+
 class Memory:
     """The caches of a rollout, and how many states it has seen."""
 
@@ -111,18 +149,12 @@ class Model(FieldMap):
         self.enter = nn.Conv3d(fields * volume + params.features, width, 1)
         self.blocks = nn.ModuleList(Block(width, params.heads) for _ in range(params.layers))
         self.leave = nn.Sequential(nn.RMSNorm(width), nn.Linear(width, params.channels * volume))
-        inputs = params.channels + 4 * fields
-        self.head = nn.Sequential(
-            nn.Conv3d(inputs, params.hidden, 1),
-            nn.SiLU(),
-            nn.Conv3d(params.hidden, params.hidden, 1),
-            nn.SiLU(),
-            zeroed(nn.Conv3d(params.hidden, fields, 1)),
-        )
+        self.cell = Cell(fields, params.channels, params)
 
     def fit(self, data: dict[str, Tensor]) -> dict[str, float]:
         """The scale of what the network is to give: the increments or, with a law, what it lacks of them."""
         values = super().fit(data)
+        self.cell.fit(self.standardised(data["smooth"][:8]))
         if self.law is None:
             self.rest.copy_(self.scale)
             return values
@@ -156,7 +188,7 @@ class Model(FieldMap):
         share = self.cells(self.rest / self.std, x)
         for _ in range(self.params.substeps):
             y = x + share * total
-            total = total + self.head(torch.cat([given, y, neighbours(y)], 1)) / self.params.substeps
+            total = total + self.cell(y, given) / self.params.substeps
         return total
 
     def step(self, state: Tensor, memory: Any = None) -> Tensor:

@@ -43,6 +43,14 @@ def quadrature() -> np.ndarray:
     return np.linalg.solve(powers, 1 / np.arange(1, len(NODES) + 1))
 
 
+def dictionary(x: Tensor, near: Tensor, degree: int) -> Tensor:
+    """The functions of a cell, (state, function, z, y, x), of x (state, field, z, y, x) and its Laplacians: 1 first."""
+    products: dict[tuple[int, ...], Tensor] = {(): torch.ones_like(x[:, 0])}
+    for m in exponents(x.shape[1], degree)[1:]:
+        products[m] = products[m[1:]] * x[:, m[0]]
+    return torch.cat([torch.stack(list(products.values()), 1), near], 1)
+
+
 class Law(nn.Module):
     """x̃' = W m(x̃) per saved step, and a network; `whiten` makes the steps of a gradient method well conditioned."""
 
@@ -60,18 +68,11 @@ class Law(nn.Module):
                 nn.Conv3d(4 * fields, params.closure, 1), nn.SiLU(), zeroed(nn.Conv3d(params.closure, fields, 1))
             )
 
-    def dictionary(self, x: Tensor, near: Tensor) -> Tensor:
-        """The functions of a cell, (state, function, z, y, x), of x (state, field, z, y, x) and its Laplacians."""
-        products: dict[tuple[int, ...], Tensor] = {(): torch.ones_like(x[:, 0])}
-        for m in exponents(x.shape[1], self.params.degree)[1:]:
-            products[m] = products[m[1:]] * x[:, m[0]]
-        return torch.cat([torch.stack(list(products.values()), 1), near], 1)
-
     def slope(self, x: Tensor) -> Tensor:
         """x' in the cells of x (state, field, z, y, x)."""
         near = neighbours(x)
         weight = (self.whiten @ self.weight).to(x)
-        found = (weight.T @ self.dictionary(x, near).flatten(2)).view_as(x)
+        found = (weight.T @ dictionary(x, near, self.params.degree).flatten(2)).view_as(x)
         return found if self.net is None else found + self.net(torch.cat([x, near], 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ class Law(nn.Module):
             for t in range(2, len(x) - 3, length):
                 part = x[t - 2 : t + length + 3].double()
                 count = len(part) - 5
-                values = self.dictionary(part, neighbours(part))
+                values = dictionary(part, neighbours(part), self.params.degree)
                 integral = sum((w * values[j : j + count] for j, w in enumerate(weights)), torch.zeros(()))
                 increment = part[2 : 3 + count].diff(dim=0)
                 yield integral.movedim(1, -1).flatten(0, -2), increment.movedim(1, -1).flatten(0, -2)
