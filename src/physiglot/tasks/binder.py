@@ -59,11 +59,10 @@ def root(t: np.ndarray, difference: np.ndarray) -> float:
 
 
 def updates(data: xr.Dataset) -> float:
-    """Attempted updates of single spins; a chain that visits fewer spins than a lattice has says so in `visited`."""
+    """Attempted updates of single spins: all sites in each sweep, or those of one cluster (Wolff, as far as saved)."""
     sweeps = data.attrs.get("sweeps", 1) * data.sizes["time"] + data.attrs.get("thermalisation", 0)
-    if "visited" in data:
-        return float(data["visited"].values.sum() * data.attrs["sites"] * sweeps / data.sizes["time"])
-    return float(data.sizes["member"] * sweeps * data.attrs["sites"])
+    visited = float(data["cluster"].mean()) if data.attrs.get("dynamics") == "wolff" else 1.0
+    return float(data.sizes["member"] * sweeps * data.attrs["sites"] * visited)
 
 
 def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], params: Params) -> dict[str, float]:
