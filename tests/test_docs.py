@@ -163,6 +163,7 @@ def test_the_examples_run(project):
             "rollouts.svg",
             "attractor.svg",
             "lorenz_map.svg",
+            "animation.svg",
         }
     table = (project.folder / "papers/rossler/table.md").read_text()
     assert "Perceptron" in table and "The Rössler attractor" in table

@@ -236,6 +236,34 @@ def portraits(runs: dict[str, tuple[np.ndarray, str]], xlabel: str, ylabel: str)
     return figure
 
 
+def comets(
+    orbits: Sequence[np.ndarray], titles: Sequence[str], xlabel: str, ylabel: str, unit: float, frames: int
+) -> Animation:
+    """Orbits (series, time, 2), a panel each, run over the orbits of the first; `unit` is a step in Lyapunov times."""
+    first = orbits[0].reshape(-1, 2)
+    figure, axes = panels(1, len(orbits), 2.4 * len(orbits), 2.5, sharex=True, sharey=True)
+    tails, heads = [], []
+    for axis, title, states in zip(axes[0], titles, orbits, strict=True):
+        axis.plot(*orbits[0].T, color="#d9d9d9", linewidth=0.5)
+        tails.append([axis.plot([], [], color=PALETTE[i], linewidth=1.3)[0] for i in range(len(states))])
+        heads.append(axis.scatter(*states[:, 0].T, color=PALETTE[: len(states)], s=22, zorder=3))
+        axis.set(title=title, xlabel=xlabel)
+    frame = np.stack([first.min(0), first.max(0)]) + 0.1 * np.ptp(first, axis=0) * [[-1], [1]]
+    axes[0, 0].set(xlim=frame[:, 0], ylim=frame[:, 1], ylabel=ylabel)
+    clock = figure.suptitle("t = 0", fontsize=9)
+    steps = np.linspace(0, orbits[0].shape[1] - 1, frames).round().astype(int)
+
+    def update(k: int) -> None:
+        now = steps[k]
+        for states, lines, points in zip(orbits, tails, heads, strict=True):
+            points.set_offsets(states[:, now])
+            for line_, orbit in zip(lines, states[:, max(0, now - 30) : now + 1], strict=True):
+                line_.set_data(*orbit.T)
+        clock.set_text(f"t = {now * unit:.1f} Lyapunov times")
+
+    return Animation(figure, [*(line_ for lines in tails for line_ in lines), *heads, clock], update, frames)
+
+
 def return_map(curve: np.ndarray, pairs: np.ndarray, name: str, note: str) -> Figure:
     """Pairs (pair, 2) of a value and the next one over the curve (point, 2) that they should lie on."""
     figure, axes = panels(1, 1, 4.6, 4.4)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import climate, drawing
+from .animation import Animation
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,6 +64,13 @@ def lorenz_map(runs: dict[str, climate.Run], metrics: dict[str, float], params: 
     run, reference = (climate.lorenz_map(s[..., index]) for s in settled(runs, params))
     note = f"distance {metrics['lorenz_map_distance']:.2g} std, {metrics['lorenz_map_outside']:.1%} outside"
     return drawing.return_map(climate.map_curve(reference), run, f"maximum of {runs['free'].names[index]}", note)
+
+
+def animation(run: climate.Run, params: Params, series: int = 4, steps: int = 320, frames: int = 32) -> Animation:
+    """The test series in the plane of the first and the last field: truth on the left, prediction on the right."""
+    states = [values[:series, :steps, [0, -1]] for values in run.common]
+    unit = run.dt / params.lyapunov_time
+    return drawing.comets(states, ("truth", "prediction"), run.names[0], run.names[-1], unit, frames)
 
 
 @dataclass(frozen=True)

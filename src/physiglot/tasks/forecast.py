@@ -36,9 +36,8 @@ from ..strict import Strict
 
 if TYPE_CHECKING:
     import xarray as xr
-    from matplotlib.figure import Figure
 
-FIGURES = ("rollouts", "attractor", "lorenz_map")
+FIGURES = ("rollouts", "attractor", "lorenz_map", "animation")
 COMPARISONS = ("error_growth", "valid_time", "climate")
 METRICS = {
     "relative_mse_[0-9]*": "relative MSE, steps",
@@ -173,12 +172,13 @@ def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], pa
 
 def plot(
     truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], metrics: dict[str, float], params: Params
-) -> dict[str, Figure]:
-    """The figures of one study: rollouts over their truth, the attractor of the free run, its Lorenz map."""
+) -> dict[str, drawing.Drawing]:
+    """The figures of one study: rollouts over their truth, the attractor of the free run, its Lorenz map, a film."""
     runs = _load(truth, prediction, params, "test", "long", "free")
     with drawing.style():
         return {
             "rollouts": figures.rollouts(runs["test"], params) if "test" in runs else figures.nothing("test"),
             "attractor": figures.attractor(runs, params) if "free" in runs else figures.nothing("free"),
             "lorenz_map": figures.lorenz_map(runs, metrics, params) if "free" in runs else figures.nothing("free"),
+            "animation": figures.animation(runs["test"], params) if "test" in runs else figures.nothing("test"),
         }
