@@ -31,6 +31,7 @@ TRAINING = {
     "steps": 60,
     "optimizer": "adamw",
     "lr": 1e-3,
+    "eps": 1e-8,
     "weight_decay": 0.01,
     "clip": 1.0,
     "ema": 0.99,
@@ -40,6 +41,7 @@ TRAINING = {
     "restart": 14,
     "select": "best",
     "warm_start": False,
+    "validation": {"split": "val", "windows": 256, "times": None},
     "in_memory": 1.0,
 }
 STREAMED = 4e-5  # GiB: a part of the shards

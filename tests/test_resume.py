@@ -25,6 +25,7 @@ TRAINING = {
     "steps": STEPS,
     "optimizer": "adamw",
     "lr": 1e-3,
+    "eps": 1e-8,
     "weight_decay": 0.01,
     "clip": 1.0,
     "ema": 0.99,
@@ -34,6 +35,7 @@ TRAINING = {
     "restart": 14,
     "select": "best",
     "warm_start": False,
+    "validation": {"split": "val", "windows": 256, "times": None},
     "in_memory": 1.0,
 }
 PARAMS = {"channels": 4, "width": 16}
