@@ -20,6 +20,7 @@ FAITHFUL = {"module": "koopman", "params": {"channels": 32, "width": 20}}
 SMALL = {"layers": 2, "heads": 2, "width": 8, "window": 6, "positions": "rotary", "norm": "rms"}
 OURS = {**SMALL, "target": "increment", "linear": True, "rollout": {"horizons": [5], "shares": [1.0]}}
 TRAINING = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "clip": 0.1, "ema": 0.9, "schedule": "constant"}
+TRAINING |= {"eps": 1e-8, "validation": {"split": "val", "windows": 256, "times": None}}
 
 
 @pytest.fixture(scope="module")
