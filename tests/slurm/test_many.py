@@ -104,7 +104,7 @@ def test_twenty_jobs_and_a_server_on_postgresql_that_is_lost(onslurm, server, cl
         time.sleep(1)
         return sum(run.info.status == "RUNNING" for run in all_runs(server.uri).values())
 
-    wait_for(lambda: running() == JOBS, 180)
+    wait_for(lambda: running() == JOBS)
     server.kill()
     pause.unlink()
     said = workflow.communicate(timeout=PATIENCE)[0]

@@ -32,7 +32,7 @@ def behind(cluster, grown, trained, tmp_path_factory) -> Iterator[dict[str, tupl
     whole = Project.create(tmp_path_factory.mktemp("whole") / "project", grown[0].config)
     whole.source("systems/decay.py").write_text(grown[0].source("systems/decay.py").read_text())
     whole.how = SLURM
-    started = {"whole": (whole, whole.start())}
+    started = {"whole": (whole, whole.start("--jobs", "5"))}
     for name in ("limited", *FAULTS):
         project = slowed(trained, tmp_path_factory.mktemp(name) / "project", 0.5 if name in FAULTS else 3)
         if name in FAULTS:
@@ -133,7 +133,7 @@ def test_a_training_goes_on_after_its_time_limit(behind, trained, cluster):
 
 
 def test_the_same_bytes_with_and_without(behind, grown, cluster):
-    """From nothing to the tables; the blocks are job arrays."""
+    """From nothing to the tables; the blocks are job arrays, though there are more of them than jobs are allowed."""
     whole, workflow = behind["whole"]
     said = workflow.communicate(timeout=PATIENCE)[0]
     assert workflow.returncode == 0, said
@@ -143,7 +143,7 @@ def test_the_same_bytes_with_and_without(behind, grown, cluster):
     assert all(record["slurm_job_id"] for record in whole.records().values())
     rows = run("sacct", "-X", "--noheader", "--parsable2", "--format=WorkDir,JobID,Comment").splitlines()
     arrays = [row for row in rows if row.startswith(f"{whole.folder}|") and "_" in row.split("|")[1]]
-    assert len(arrays) == sum(name.startswith("simulate") for name in ran)
+    assert 5 <= len(arrays) <= sum(name.startswith("simulate") for name in ran) == 7
     assert all("|rule_simulate" in row for row in arrays)
     assert whole.ran() == set()
 
