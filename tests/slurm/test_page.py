@@ -23,7 +23,7 @@ PAGE = (HOME / "docs/cluster.md").read_text()
 STANDS_FOR = f"""
 make() {{
     if [ "$1" != setup ]; then command make "$@"; return; fi
-    mkdir .venv && ln -s {shlex.quote(f"{sys.prefix}/bin")} .venv/bin && touch .venv/.installed
+    mkdir .venv && ln -s {shlex.quote(sys.prefix)}/* .venv && touch .venv/.installed
 }}
 tmux() {{ :; }}
 ssh() {{ :; }}

@@ -19,7 +19,7 @@ FAULTS = ("cancelled", "killed", "requeued", "preempted", "lost")
 def slowed(trained: Project, folder: Path, pause: float = 0.5) -> Project:
     """The same training, to be done again on SLURM: `pause` seconds a step, none while a file `brake` lies there."""
     project = trained.copy(folder)
-    project.how, project.variables = SLURM, {"PHYSIGLOT_SAVE_EVERY": "0"}
+    project.how = SLURM
     sleep = f"import os, time\ntime.sleep({pause})\nwhile os.path.exists('brake'): time.sleep(0.1)"
     project.insert("models/transformer.py", "Model.loss", sleep)
     return project
@@ -37,7 +37,9 @@ def behind(cluster, grown, trained, tmp_path_factory) -> Iterator[dict[str, tupl
         project = slowed(trained, tmp_path_factory.mktemp(name) / "project", 0.5 if name in FAULTS else 3)
         if name in FAULTS:
             (project.folder / "brake").touch()
-        minutes = 5 if name in FAULTS else 1
+        # Only what a lost node had saved before is left of it; the others save when they are told to stop.
+        project.variables = {"PHYSIGLOT_SAVE_EVERY": "0" if name == "lost" else "600"}
+        minutes = 60 if name in FAULTS else 1
         where = ["slurm_partition=gpu"] if name == "preempted" else []
         resources = ["--set-resources", "train:mem_mb=1000", f"train:runtime={minutes}"]
         resources += ["--default-resources", "mem_mb=1000", "runtime=5", *where]
