@@ -61,17 +61,21 @@ class Law(nn.Module):
         self.params = params
         size = comb(fields + params.degree, params.degree) + 3 * fields
         self.register_buffer("whiten", torch.eye(size, dtype=torch.float64))
-        self.weight = nn.Parameter(torch.zeros(size, fields, dtype=torch.float64))
+        self.weight = nn.Parameter(torch.zeros(size, fields))
         self.net = None
         if params.closure:
             self.net = nn.Sequential(
                 nn.Conv3d(4 * fields, params.closure, 1), nn.SiLU(), zeroed(nn.Conv3d(params.closure, fields, 1))
             )
 
+    def coefficients(self) -> Tensor:
+        """W (function, field)."""
+        return self.whiten @ self.weight.to(self.whiten)
+
     def slope(self, x: Tensor) -> Tensor:
         """x' in the cells of x (state, field, z, y, x)."""
         near = neighbours(x)
-        weight = (self.whiten @ self.weight).to(x)
+        weight = self.coefficients().to(x)
         found = (weight.T @ dictionary(x, near, self.params.degree).flatten(2)).view_as(x)
         return found if self.net is None else found + self.net(torch.cat([x, near], 1))
 
@@ -112,7 +116,7 @@ class Law(nn.Module):
         whiten = torch.linalg.inv(torch.linalg.cholesky((gram + ridge) / len(a))).T
         self.whiten.copy_(whiten)
         self.weight.copy_(whiten.T @ cross / len(a))
-        weight = self.whiten @ self.weight
+        weight = self.coefficients()
         rest = squares - 2 * float((weight * cross).sum()) + float((weight * (gram @ weight)).sum())
         return (max(rest, 0.0) / count) ** 0.5
 
