@@ -42,9 +42,15 @@ $(VENV)-bench/.installed: benchmarks/requirements.txt
 	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	touch $@
 
-bench: setup $(VENV)-bench/.installed ## the ratios against the peers, some minutes each
+$(VENV)-montecarlo/.installed: benchmarks/requirements-montecarlo.txt
+	$(PYTHON) -m venv $(VENV)-montecarlo
+	$(VENV)-montecarlo/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-montecarlo.txt
+	touch $@
+
+bench: setup $(VENV)-bench/.installed $(VENV)-montecarlo/.installed ## the ratios against the peers, some minutes each
 	PYTHONPATH=src $(VENV)-bench/bin/python -m benchmarks.lorenz
-	for name in cylinder storage training rollout workflow; do python -m benchmarks.$$name || exit 1; done
+	for name in ising random_site; do PYTHONPATH=src $(VENV)-montecarlo/bin/python -m benchmarks.$$name || exit 1; done
+	for name in xy cylinder storage training rollout workflow; do python -m benchmarks.$$name || exit 1; done
 
 docs: setup ## the tables of the README and docs/configuration.md, from docs/results and the schema
 	python docs/refresh.py

@@ -60,7 +60,7 @@ def evolve(
             raise ValueError(f"dynamics {dynamics!r}: on a device of torch, only metropolis_checkerboard runs.")
         from . import batched
 
-        length = {"sweeps": sweeps, "thermalisation": thermalisation, "device": device}
+        length: dict[str, Any] = {"sweeps": sweeps, "thermalisation": thermalisation, "device": device}
         batched.evolve(lattice, size, temperatures, seed, spins, states, observables[..., :3], **length)
     elif dynamics == "multispin":
         if lattice == "chain":

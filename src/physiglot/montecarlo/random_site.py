@@ -86,15 +86,15 @@ def randomise(spins, count, seed, chain):
 
 
 @njit(**JIT)
-def totals(spins, neighbours):
+def totals(spins, count, bonds):
     """Magnetisation and energy in J of one chain."""
     magnetisation, energy = np.int64(0), np.int64(0)
-    for i in range(neighbours.shape[0]):
-        spin = 2 * np.int64(_bit(spins, np.uint64(i))) - 1
-        magnetisation += spin
-        for j in neighbours[i]:
-            energy -= spin * (2 * np.int64(_bit(spins, np.uint64(j))) - 1)
-    return magnetisation, energy // 2
+    for i in range(count):
+        magnetisation += 2 * np.int64(_bit(spins, np.uint64(i))) - 1
+    for k in range(bonds.shape[0]):
+        differ = _bit(spins, np.uint64(bonds[k, 0])) ^ _bit(spins, np.uint64(bonds[k, 1]))
+        energy += 2 * np.int64(differ) - 1
+    return magnetisation, energy
 
 
 @njit(**JIT)
@@ -110,17 +110,19 @@ def differing(one, two):
 
 
 @njit(**JIT)
-def run(start, states, observables, threshold, lattice, rows, width, neighbours, seed, first, sweeps, thermalisation):
+def run(
+    start, states, observables, threshold, lattice, rows, width, degree, bonds, seed, first, sweeps, thermalisation
+):
     """Evolves chains `first`, `first + 1`, … from `start` (chain, byte) and fills `states` (chain, step, byte).
 
     `observables` (chain, step, 3): energy and magnetisation per site, fraction of spins that differ from the saved
     step before. With one step in `states` but more in `observables`, only the last state is kept.
     """
-    count, degree = neighbours.shape
+    count = np.int64(rows * width)
     draws = np.empty((4, BLOCKS), np.uint32)
     for c in range(start.shape[0]):
         spins, chain = start[c].copy(), np.uint64(first + c)
-        magnetisation, energy = totals(spins, neighbours)
+        magnetisation, energy = totals(spins, count, bonds)
         before, done = spins.copy(), 0
         for step in range(observables.shape[1]):
             for s in range(thermalisation + sweeps if step == 0 else sweeps):
@@ -151,8 +153,9 @@ def evolve(
 ) -> None:
     """Fills `states` and `observables` of chains `first`, …; one per temperature."""
     rows, width = lattices.shape(lattice, size)
-    accept, table = thresholds(temperatures, lattices.DEGREE[lattice]), lattices.neighbours(lattice, size)
-    where = (lattices.CODE[lattice], np.uint64(rows), np.uint64(width), table, seed)
+    degree, bonds = lattices.DEGREE[lattice], lattices.bonds(lattice, size)
+    accept = thresholds(temperatures, degree)
+    where = (lattices.CODE[lattice], np.uint64(rows), np.uint64(width), degree, bonds, seed)
 
     def work(a: int, b: int) -> None:
         part = slice(a, b)

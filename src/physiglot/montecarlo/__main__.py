@@ -1,0 +1,5 @@
+"""`python -m physiglot.montecarlo` prints energies of chains beside exact ones."""
+
+from .energies import main
+
+main()
