@@ -179,6 +179,16 @@ def test_only_members_within_the_windows_count():
     assert label.tolist() == [0, 0, 0, 1, 1] and weight.tolist() == [1, 1, 0, 1, 1]
 
 
+def test_both_labels_count_alike_where_it_is_sound():
+    """Three members of one window and one of the other; the published loss takes them as they come."""
+    label, weight = torch.tensor([0.0, 0, 0, 1, 1]), torch.tensor([1.0, 1, 1, 1, 0])
+    assert torch.allclose(classifier.balanced(label, weight), torch.tensor([2 / 3, 2 / 3, 2 / 3, 2, 0]))
+    temperature = torch.tensor([0.1, 0.2, 0.3, 4.5, 2.0])
+    faithful, sound = (built("phase_fcn", variant=v) for v in ("faithful", "sound"))
+    assert faithful.labelled(temperature)[1].tolist() == [1, 1, 1, 1, 0]
+    assert torch.allclose(sound.labelled(temperature)[1], classifier.balanced(label, weight))
+
+
 def test_random_labels_know_nothing():
     temperature = torch.rand(20_000, generator=torch.Generator().manual_seed(0)) * 5
     label = classifier.scrambled(temperature)

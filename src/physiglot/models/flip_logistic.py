@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..phases.classifier import Classifier, encode, label_of, scrambled
+from ..phases.classifier import Classifier, balanced, encode, label_of, scrambled
 from ..phases.labels import Labelled
 
 
@@ -37,21 +37,22 @@ class Model(Classifier):
         if not (label[chosen] == 0).any() or not (label[chosen] == 1).any():
             raise ValueError(f"windows {self.params.windows}: no member of the training split lies in one of them")
         label = (scrambled(temperature) if self.params.labels == "random" else label)[chosen].double()
+        share = balanced(label, torch.ones_like(label))
         state = self.cut(data["state"][chosen])
         alone = self.params.variant == "faithful" or self.draws == 1
         parts = [state[..., self.sites]] if alone else state.split(self.params.series, dim=-1)
         features = torch.cat([self.flips(encode(part, self.params, False)) for part in parts])
-        steps = self._newton(features, label.repeat(len(parts)), 1 / len(parts))
+        steps = self._newton(features, label.repeat(len(parts)), share.repeat(len(parts)) / len(parts))
         return {"samples": float(len(label)), "draws": float(len(parts)), "newton_steps": float(steps)}
 
-    def _newton(self, features: Tensor, label: Tensor, share: float) -> int:
-        """Minimise share · Σ cross-entropy + λ/2 Σ w², the constant's weight free; returns the steps taken."""
+    def _newton(self, features: Tensor, label: Tensor, share: Tensor) -> int:
+        """Minimise Σ share · cross-entropy + λ/2 Σ w², the constant's weight free; returns the steps taken."""
         penalty = torch.full_like(self.weight, self.params.l2)
         penalty[-1] = 1e-12
         for step in range(self.params.iterations):
             p = (features @ self.weight).sigmoid()
-            gradient = share * features.T @ (p - label) + penalty * self.weight
-            hessian = share * features.T @ ((p * (1 - p))[:, None] * features) + penalty.diag()
+            gradient = features.T @ (share * (p - label)) + penalty * self.weight
+            hessian = features.T @ ((share * p * (1 - p))[:, None] * features) + penalty.diag()
             change = torch.linalg.solve(hessian, gradient)
             self.weight.sub_(change)
             if change.abs().max() < 1e-8:

@@ -27,6 +27,13 @@ def label_of(temperature: Tensor, windows: list[list[float]]) -> tuple[Tensor, T
     return hot.to(torch.get_default_dtype()), (cold | hot).to(torch.get_default_dtype())
 
 
+def balanced(label: Tensor, weight: Tensor) -> Tensor:
+    """Weights of the same sum that count both labels alike: windows that are parts of one range differ in members."""
+    shares = [weight * (label == k) for k in (0, 1)]
+    half = 0.5 * weight.sum()
+    return sum((share * half / share.sum().clamp(min=1.0) for share in shares), torch.zeros_like(weight))
+
+
 def scrambled(temperature: Tensor) -> Tensor:
     """A label that a temperature has by chance: a bit of a hash of its digits."""
     digits = (temperature.double() * 2**20).long()
@@ -98,7 +105,9 @@ class Classifier(nn.Module):
         if self.params.reference is not None and not self.training:
             return (temperature > self.params.reference).to(temperature), torch.ones_like(temperature)
         label, weight = label_of(temperature, self.params.windows)
-        return (scrambled(temperature) if self.params.labels == "random" else label), weight
+        if self.params.labels == "random":
+            label = scrambled(temperature)
+        return label, weight if self.params.variant == "faithful" else balanced(label, weight)
 
     def penalty(self) -> Tensor | float:
         return 0.0

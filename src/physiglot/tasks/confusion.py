@@ -28,6 +28,7 @@ METRICS = {
     "peak_accuracy": "accuracy there",
     "valley_accuracy": "deeper valley",
     "no_peak": "no central peak",
+    "false_peak": "peak without transition",
 }
 
 
@@ -72,7 +73,9 @@ def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], pa
     metrics = {"peak": peak, "peak_accuracy": height, "valley_accuracy": valley, "no_peak": float(np.isnan(peak))}
     metrics["peak_stderr"] = float(np.nanstd(peaks)) if np.isfinite(peaks).any() else np.nan
     transition = exact.transition(truth["test"].attrs)
-    return metrics | ({} if transition is None else {"peak_deviation": peak - transition})
+    if transition is None:
+        return metrics | {"false_peak": float(np.isfinite(peak))}
+    return metrics | {"peak_deviation": peak - transition}
 
 
 def _draw(axis: Axes, assumed: np.ndarray, right: np.ndarray, transition: float | None, **look: Any) -> None:
