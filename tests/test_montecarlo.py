@@ -110,6 +110,12 @@ def test_flip_fractions_of_the_paper():
     assert flips[:, [1, 2, 5, 9]] == pytest.approx(np.array(list(FLIPS.values())), abs=0.006)
 
 
+def test_sequential_metropolis_has_other_flip_fractions():
+    """Section 3 excludes it for the published data by .26 at T = 0 and .71 at T = 5 between the first two steps."""
+    run = evolve(size=64, temperatures=np.repeat([0.0, 5.0], 16), steps=2, dynamics="metropolis_sequential")
+    assert run.flips.reshape(2, 16, 2).mean(1)[:, 1] == pytest.approx([0.26, 0.71], abs=0.006)
+
+
 def test_zero_temperature_never_climbs():
     run = evolve(size=16, temperatures=np.zeros(8), steps=40)
     assert (np.diff(run.energy, axis=1) <= 0).all() and (run.energy[:, -1] < -1.5).all()

@@ -9,7 +9,7 @@ from numba import njit
 
 from .philox import HALF, JIT, MASK, START, SWEEP, fill
 
-RANDOM_SITE, CHECKERBOARD, HEAT_BATH, SWENDSEN_WANG, WOLFF = range(5)
+RANDOM_SITE, IN_ORDER, HEAT_BATH, SWENDSEN_WANG, WOLFF = range(5)
 BONDS, NEW = np.uint64(3), np.uint64(4)
 BLOCKS = 256
 UNIT = 2.0**-32

@@ -23,7 +23,13 @@ class Params(Run):
     )
     size: int = Field(64, ge=2, le=4096, description="linear size L in cells (Ding 2022: 256)")
     dynamics: Literal[
-        "metropolis_random_site", "metropolis_checkerboard", "heat_bath", "multispin", "swendsen_wang", "wolff"
+        "metropolis_random_site",
+        "metropolis_sequential",
+        "metropolis_checkerboard",
+        "heat_bath",
+        "multispin",
+        "swendsen_wang",
+        "wolff",
     ] = Field(
         "metropolis_random_site",
         description="Markov chain (Ding 2022: random-site Metropolis); multispin is checkerboard Metropolis, "

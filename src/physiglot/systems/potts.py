@@ -22,9 +22,14 @@ class Params(Run):
         "square", description="periodic lattice; honeycomb has two sites a cell, chain is a ring of `size` sites"
     )
     size: int = Field(32, ge=2, le=4096, description="linear size L in cells")
-    dynamics: Literal["metropolis_random_site", "metropolis_checkerboard", "heat_bath", "swendsen_wang", "wolff"] = (
-        Field("heat_bath", description="Markov chain; a sweep of wolff is one cluster")
-    )
+    dynamics: Literal[
+        "metropolis_random_site",
+        "metropolis_sequential",
+        "metropolis_checkerboard",
+        "heat_bath",
+        "swendsen_wang",
+        "wolff",
+    ] = Field("heat_bath", description="Markov chain; a sweep of wolff is one cluster")
     start: Literal["hot", "ordered"] = Field("hot", description="every colour at random, or all the last colour")
     store: Literal["full", "sites", "none"] = Field(
         "full", description="colours kept: of all sites, of `sites` of them, or energy and magnetisation in their stead"
