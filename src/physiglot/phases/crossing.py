@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STATUS = ("crossed", "not converged", "no crossing")
-CROSSED, NOT_CONVERGED, NO_CROSSING = range(3)
+STATUS = ("crossed", "not converged", "no crossing", "flat")
+CROSSED, NOT_CONVERGED, NO_CROSSING, FLAT = range(4)
 FEWEST = 4
+LEAST = 0.2  # a curve whose means span less tells nothing apart: that it passes ½ is noise
 TOLERANCE = 1e-12
 
 
@@ -155,8 +156,12 @@ FITS = {"tanh": tanh_fit, "logistic": logistic_fit, "isotonic": isotonic_fit}
 
 def fit(estimator: str, temperature: np.ndarray, probability: np.ndarray) -> Crossing:
     """The crossing of P (sample) or P (sample, draw) by `tanh`, `logistic` or `isotonic`."""
-    flat = probability.reshape(len(temperature), -1).mean(1)
-    return FITS[estimator](*curve(temperature, flat))
+    mean = probability.reshape(len(temperature), -1).mean(1)
+    return _fitted(estimator, *curve(temperature, mean))
+
+
+def _fitted(estimator: str, levels: np.ndarray, means: np.ndarray, count: np.ndarray) -> Crossing:
+    return lost(FLAT) if np.ptp(means) < LEAST else FITS[estimator](levels, means, count)
 
 
 def resampled(temperature: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -179,7 +184,7 @@ def bootstrap(
         draws = np.bincount(rng.integers(p.shape[1], size=p.shape[1]), minlength=p.shape[1]) / p.shape[1]
         means = np.bincount(where, (p @ draws) * resampled(temperature, rng)) / count
         for name in estimators:
-            found[name].append(FITS[name](levels, means, count.astype(float)).temperature)
+            found[name].append(_fitted(name, levels, means, count.astype(float)).temperature)
     return {name: np.array(values) for name, values in found.items()}
 
 

@@ -123,8 +123,10 @@ def _scan(studies: list[Study]) -> dict[str, list[Study]]:
     """Label -> studies of the square Ising model trained in the published windows, by steps."""
     wanted = [s for s in studies if s.system == "Ising square" and s.windows == PAPER_WINDOWS]
     wanted = [s for s in wanted if s.made_by["labels"] == "windows"]
-    labels = dict.fromkeys(s.label for s in wanted)
-    return {label: sorted((s for s in wanted if s.label == label), key=lambda s: s.steps) for label in labels}
+    found: dict[str, dict[int, Study]] = {}
+    for study in wanted:
+        found.setdefault(study.label, {}).setdefault(study.steps, study)
+    return {label: [group[n] for n in sorted(group)] for label, group in found.items()}
 
 
 def _steps(studies: list[Study], looks: dict[str, drawing.Look]) -> Figure:
@@ -138,11 +140,13 @@ def _steps(studies: list[Study], looks: dict[str, drawing.Look]) -> Figure:
         axis.set(title=title, xlabel="Monte Carlo steps", xscale="log", ylim=(1.9, 3.0))
         axis.set_xticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"], minor=False)
         axis.minorticks_off()
-    for label, group in scan.items():
+    for k, (label, group) in enumerate(scan.items()):
         points = [(s.steps, *n) for s in group if (n := s.number("crossing"))]
         if points:
             x, y, error = np.array(points).T
-            axes[0, 0].errorbar(x, y, error, marker="o", markersize=4, capsize=2, **looks[label])
+            axes[0, 0].errorbar(
+                x * 1.015 ** (k - len(scan) / 2), y, error, marker="o", markersize=4, capsize=2, **looks[label]
+            )
     for k, (name, values) in enumerate(published.CROSSINGS.items()):
         errors = np.nan_to_num(np.array(published.ERRORS[name]))
         look = looks.get(name, {"color": drawing.PALETTE[k], "linestyle": drawing.LINES[1]})
@@ -171,9 +175,11 @@ def _windows(studies: list[Study], looks: dict[str, drawing.Look]) -> Figure:
     for axis, (name, group) in zip(axes[0], systems.items(), strict=True):
         spans = list(dict.fromkeys(_span(s.windows) for s in group))
         drawing.name_rows(axis, spans)
+        here = list(dict.fromkeys(s.label for s in group))
         for study in group:
             row = [study.number("crossing") if _span(study.windows) == span else None for span in spans]
-            drawing.dots(axis, row, 0.0, marker="o", color=looks[study.label]["color"])
+            shift = 0.7 * ((here.index(study.label) + 0.5) / len(here) - 0.5)
+            drawing.dots(axis, row, shift, marker="o", color=looks[study.label]["color"])
         if group[0].transition is not None:
             axis.axvline(group[0].transition, **drawing.EXACT)
         axis.set(title=name, xlabel="P = ½ at T (J/k_B)")

@@ -6,9 +6,9 @@ same fit when there are as many chains at each, as here. A logistic and an isoto
 
 Nothing of the fit knows a transition: `exact` is asked afterwards. `crossing` has the bootstrap error over the chains
 and the draws of sites of one training (`_stderr`). Without a crossing it is missing, `no_crossing` is 1 and `status`
-says why: 1 the fit did not converge, 2 the curve does not cross ½ where there are data. `order_shift` is how far the
-crossing moves when the steps of each test series are put in random order: 0 if the order in time carries nothing.
-`false_crossing` is 1 if there is a crossing though the system has no transition at all.
+says why: 1 the fit did not converge, 2 the curve does not cross ½ where there are data, 3 it is flat. `order_shift` is
+how far the crossing moves when the steps of each test series are put in random order: 0 if the order in time carries
+nothing. `false_crossing` is 1 if there is a crossing though the system has no transition at all.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ FIGURES = ("probability", "configurations")
 COMPARISONS = ("steps", "windows", "curves", "negative_control")
 METRICS = {
     "steps": "steps",
+    "trained_below": "trained below",
+    "trained_above": "and above",
     "crossing": "P = ½ at",
     "deviation": "minus the transition",
     "crossing_logistic": "by a logistic",
@@ -71,7 +73,9 @@ def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], pa
     temperature, p, shuffled = _measured(truth, prediction, params)
     found = {name: crossing.fit(name, temperature, p) for name in crossing.FITS}
     resampled = crossing.bootstrap(list(crossing.FITS), temperature, p, params.resamples)
-    chosen, metrics = found[params.estimator], {"steps": float(prediction["test"].attrs["made_by"]["steps"])}
+    made_by, chosen = prediction["test"].attrs["made_by"], found[params.estimator]
+    metrics = {"steps": float(made_by["steps"])}
+    metrics |= {"trained_below": made_by["windows"][0][1], "trained_above": made_by["windows"][1][0]}
     metrics["crossing"] = chosen.temperature
     for name in crossing.FITS:
         key = "crossing" if name == params.estimator else f"crossing_{name}"
