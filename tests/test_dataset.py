@@ -275,7 +275,8 @@ finally:
 def memory(stage, out, limit=0, **options):
     """(peak RSS, private memory at the end) in MiB of a stage in its own process, which may be limited in MiB."""
     given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    command = [sys.executable, "-c", MEASURED, stage, str(limit * MIB), *given, "--out", str(out / "zarr.json")]
+    target = out if out.suffix == ".json" else out / "zarr.json"
+    command = [sys.executable, "-c", MEASURED, stage, str(limit * MIB), *given, "--out", str(target)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
     peak, private = run.stdout.split("memory ")[1].split()
