@@ -272,3 +272,15 @@ def test_parameters_belong_to_their_series(tmp_path, shards):
         batch = data.at(step)
         assert batch["parameters"].shape == (TRAINING["batch"], 1)
         assert torch.equal(batch["parameters"], batch["state"][:, 0, :1])
+
+
+def test_only_what_a_model_reads_is_held_in_memory(tmp_path):
+    """Series first, in the order of the model; the windows are the same as if all were read."""
+    path = write(tmp_path / "a.zarr", MEMBERS, smooth=True)
+    lazy = batches.sources(path, None, "train", ("smooth", "parameters"))
+    assert list(lazy) == ["smooth"]
+    part = batches.open_split(path, None, "train", TRAINING | {"in_memory": 1.0}, 3, "cpu", only=("smooth",))
+    whole = batches.open_split(path, None, "train", TRAINING | {"in_memory": 1.0}, 3, "cpu")
+    for step in range(3):
+        assert set(part.at(step)) == {"smooth"}
+        assert torch.equal(part.at(step)["smooth"], whole.at(step)["smooth"])

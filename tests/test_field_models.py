@@ -318,3 +318,22 @@ def test_a_periodic_operator_commutes_with_shifts():
     with torch.no_grad():
         moved = model.advance(x.roll((3, 1), (2, 4)), None)
         assert (moved - model.advance(x, None).roll((3, 1), (2, 4))).abs().max() < 1e-5
+
+
+# --- what is read -------------------------------------------------------------------------------
+
+
+def test_models_of_embeddings_read_no_fields(fields):
+    """Fit and loss do with what the model says it reads."""
+    for module, params in {
+        "latent": SMALL,
+        "lstm": {"hidden": 8},
+        "transformer": {"heads": 2, "layers": 1, "window": 8},
+    }.items():
+        model = fields.model(module, **params)
+        assert "state" not in model.reads
+        data = {name: fields.train[name] for name in model.reads}
+        if hasattr(model, "fit"):
+            model.fit(data)
+        window = {name: values[:, :9] if name == "embedded" else values for name, values in data.items()}
+        assert torch.isfinite(model.loss(window)["loss"])

@@ -17,8 +17,11 @@ from .ranks import ONE, Ranks
 Arrays = dict[str, torch.Tensor]
 
 
-def sources(dataset: Path, embedded: Path | None, split: str) -> dict[str, Any]:
-    """The lazy arrays of a split by batch name: `state`, `smooth`, and, if there are any, `parameters`, `embedded`."""
+def sources(dataset: Path, embedded: Path | None, split: str, only: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """The lazy arrays of a split by batch name: `state`, `smooth`, and, if there are any, `parameters`, `embedded`.
+
+    Or `only` some of them, series first: a model of embeddings (`Model.reads`) needs no fields in memory.
+    """
     data = store.open_group(dataset, split)
     state = data["state"]
     found = {"state": state, "smooth": data.get("smooth", state)}
@@ -26,7 +29,7 @@ def sources(dataset: Path, embedded: Path | None, split: str) -> dict[str, Any]:
         found["parameters"] = data["parameters"]
     if embedded is not None:
         found["embedded"] = store.open_group(embedded, split)["embedded"]
-    return found
+    return found if only is None else {name: found[name] for name in only if name in found}
 
 
 def shards(array: Any) -> list[tuple[int, int]]:
@@ -45,7 +48,7 @@ def in_memory(lazy: dict[str, Any], most: float = math.inf) -> Arrays:
 
     Of arrays above `most` GiB together, the first members that fit.
     """
-    members = len(lazy["state"])
+    members = len(next(iter(lazy.values())))
     members = max(1, int(members * min(1.0, most / max(gibibytes(lazy), 1e-12))))
     tensors = {}
     for array in unique(lazy):
@@ -119,7 +122,7 @@ class InMemory:
         arrays = in_memory(lazy)
         moved = {id(t): t.to(device) for t in arrays.values()}
         self.arrays = {name: moved[id(t)] for name, t in arrays.items()}
-        members, times = self.arrays["state"].shape[:2]
+        members, times = next(iter(self.arrays.values())).shape[:2]
         self.sampler = Sampler(members, times, training, seed)
         batch = self.sampler.batch
         self.share = ranks.share(batch, min(batch, members * len(self.sampler.starts)) if training["stride"] else batch)
@@ -137,9 +140,10 @@ def open_split(
     seed: int,
     device: Any,
     ranks: Ranks = ONE,
+    only: tuple[str, ...] | None = None,
 ) -> Any:
     """The batches of a split: in memory if it fits `training["in_memory"]` GiB, streamed otherwise."""
-    lazy = sources(dataset, embedded, split)
+    lazy = sources(dataset, embedded, split, only)
     if gibibytes(lazy) <= training["in_memory"]:
         return InMemory(lazy, training, seed, device, ranks)
     from .stream import Stream

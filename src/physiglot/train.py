@@ -230,9 +230,11 @@ class Loop:
 def fit(model: Any, dataset: Path, embedded: Path | None, most: float = math.inf) -> None:
     """The closed-form part of a model, on the whole training split, or the part of it that `most` GiB hold."""
     if hasattr(model, "fit"):
-        arrays = batches.in_memory(batches.sources(dataset, embedded, "train"), most)
-        val = batches.in_memory(batches.sources(dataset, embedded, "val"), most)
-        arrays |= {
+        train, val = (
+            batches.in_memory(batches.sources(dataset, embedded, split, getattr(model, "reads", None)), most)
+            for split in ("train", "val")
+        )
+        arrays = train | {
             "val" if name == "state" else f"val_{name}": val[name] for name in ("state", "parameters") if name in val
         }
         values = model.fit(arrays)
@@ -293,12 +295,17 @@ def train(
     state = ranks.same(_begin(model, snapshots, part["training"], data_store, embedded_store) if first else None)
     model.load_state_dict(ranks.same(model.state_dict()))
     model.to(device).train()
-    data = batches.open_split(data_store, embedded_store, "train", part["training"], seed, device, ranks)
+    reads = getattr(model, "reads", None)
+    data = batches.open_split(data_store, embedded_store, "train", part["training"], seed, device, ranks, reads)
     judged = part["training"]["validation"]
     windows = {**part["training"], "stride": None, "batch": judged["windows"]}
     if judged["windows"] is None:
         windows |= {"stride": EVERY_SERIES, "batch": EVERY_SERIES}
-    val = batches.open_split(data_store, embedded_store, judged["split"], windows, seed + 1, device) if first else None
+    val = (
+        batches.open_split(data_store, embedded_store, judged["split"], windows, seed + 1, device, only=reads)
+        if first
+        else None
+    )
     loop = Loop(model, data, val, part["training"], seed, snapshots, ranks)
     if state:
         loop.load(state)

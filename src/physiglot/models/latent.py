@@ -78,6 +78,7 @@ class Model(nn.Module):
     step: Tensor
     weight: Tensor
     embedding: Any
+    reads = ("embedded", "parameters")
 
     def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: Any):
         super().__init__()

@@ -31,6 +31,7 @@ class Model(nn.Module):
     def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: nn.Module | None = None):
         super().__init__()
         self.params, self.embedding = params, embedding
+        self.reads = ("state",) if embedding is None else ("embedded",)
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std.clone())
         channels = len(mean) if embedding is None else self.embedding.channels

@@ -104,6 +104,7 @@ class Model(nn.Module):
         if embedding is None:
             raise ValueError("models.transformer: an embedding is needed")
         self.params, self.embedding = params, embedding
+        self.reads = ("embedded",) if params.target == "embedding" else ("state", "smooth", "embedded")
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.register_buffer("scale", torch.ones_like(mean))
