@@ -1,14 +1,18 @@
 """Data sets of drawn sites, and of the first steps: the values of the lattices, the same whoever computes them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from physiglot import collect, dataset, predict, store, train
+from physiglot import collect, config, dataset, predict, store, train
 from physiglot.config import Training
 from physiglot.montecarlo import chains
+from physiglot.strict import ConfigError, check
 from physiglot.systems import ising
+
+HOME = Path(__file__).parents[1]
 
 BLOCK, SIZE, STEPS = 12, 6, 5
 SITES = {"count": 4, "draws": 3, "per": "chain", "lattice": False, "seed": 7}
@@ -128,3 +132,19 @@ def test_the_epoch_with_the_best_score_is_kept(blocks, tmp_path):
     temperature = store.open_group(blocks.parent / "datasets/best.zarr", "test")["parameters"].values[:, 0]
     right = (read["probability"].values[:, 0] > 0.5) == (temperature > 2.27)
     assert right.mean() == pytest.approx(max(scores))
+
+
+# --- the configuration -------------------------------------------------------------------------
+
+
+def test_noise_is_no_noise_on_spins():
+    with pytest.raises(ConfigError, match="noise and sites exclude each other"):
+        check(config.Dataset, {"noise": {"level": 0.1}, "sites": {}}, "datasets.x")
+
+
+def test_a_split_to_validate_on_must_exist():
+    values = config.read(HOME / "config.yaml")
+    values["models"]["flips_xy"]["training"]["validation"] = {"split": "tset"}
+    message = r"models\.flips_\w+\.training\.validation\.split: 'tset': no such name; allowed: train, val, test"
+    with pytest.raises(ConfigError, match=message):
+        config.validate(values)
