@@ -26,7 +26,7 @@ GRIDS = {
     "half": HALF,
     "half_radial": {**HALF, "radial": 383},
     "half_angles": {**HALF, "angles": 256, "substeps": 125},
-    "half_far": {**HALF, "radial": 222, "r_out": 160.0},
+    "half_angles2": {**HALF, "angles": 512, "substeps": 250},
     "paper": PAPER,
     "paper_radial": {**PAPER, "radial": 767},
     "paper_angles": {**PAPER, "angles": 512, "substeps": 250},
