@@ -16,12 +16,20 @@ def resolve(uri: str, root: Path) -> str:
     return uri if path == uri else f"sqlite:///{root.absolute() / path}"
 
 
+def _reach(uri: str) -> None:
+    """Raises the database's own error if it does not answer: MLflow would ask again for minutes."""
+    import sqlalchemy
+
+    sqlalchemy.create_engine(uri).connect().close()
+
+
 def _there(uri: str, names: list[str], root: Path) -> dict[str, str]:
     """Name -> identity of the experiments that the store has."""
     if uri.startswith("sqlite:///"):
         return ledger.in_sqlite(Path(uri.removeprefix("sqlite:///")))
     if uri.startswith("http"):
         return ledger.on_server(uri, names)
+    _reach(uri)
     store = Store(uri, root)
     return {name: store.identity(name) or "" for name in names}
 
