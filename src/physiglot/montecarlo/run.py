@@ -9,11 +9,11 @@ from ..strict import Strict
 
 
 class Grid(Strict):
-    """Temperatures first, first + step, …, last."""
+    """Values first, first + step, …, last: temperatures in units of J/k_B, or Hubbard interactions in units of t."""
 
-    first: float = Field(ge=0, allow_inf_nan=False, description="lowest temperature, units of J/k_B")
-    last: float = Field(ge=0, allow_inf_nan=False, description="highest temperature, units of J/k_B")
-    step: float = Field(gt=0, allow_inf_nan=False, description="distance of two temperatures, units of J/k_B")
+    first: float = Field(ge=0, allow_inf_nan=False, description="lowest value")
+    last: float = Field(ge=0, allow_inf_nan=False, description="highest value")
+    step: float = Field(gt=0, allow_inf_nan=False, description="distance of two values")
 
     def values(self) -> np.ndarray:
         return np.round(self.first + self.step * np.arange(round((self.last - self.first) / self.step) + 1), 12)
@@ -34,29 +34,40 @@ class Run(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> "Run":
-        if self.windows is not None and self.temperatures is not None:
-            raise ValueError("windows and temperatures are both given: give one of them")
-        if self.windows is not None:
-            _check_windows(self.windows)
-        values = self.temperatures.values() if isinstance(self.temperatures, Grid) else self.temperatures
-        if values is not None and (len(values) == 0 or not np.all(np.isfinite(values)) or min(values) < 0):
-            raise ValueError(f"temperatures {self.temperatures}: give at least one, all finite and not negative")
+        check_source(self.windows, self.temperatures, "temperatures")
         return self
 
     def drawn(self, members: int, rng: np.random.Generator, default: list[list[float]]) -> np.ndarray:
         """Temperature of each member; `default` are the windows where the configuration has neither."""
-        if self.temperatures is None:
-            low, high = np.array(self.windows or default).T
-            window = np.arange(members) % len(low)
-            return low[window] + (high - low)[window] * rng.random(members)
-        given = self.temperatures
-        values = np.asarray(given.values() if isinstance(given, Grid) else given, dtype=np.float64)
-        if members % len(values):
-            raise ValueError(
-                f"a block of {members} members over {len(values)} temperatures: "
-                f"the members of a block must be a multiple of {len(values)}."
-            )
-        return np.tile(values, members // len(values))
+        return drawn(self.windows or default, self.temperatures, members, rng, "temperatures")
+
+
+def check_source(windows: list[list[float]] | None, given: Grid | list[float] | None, name: str) -> None:
+    """Windows or the values `name` of the members: not both, and valid."""
+    if windows is not None and given is not None:
+        raise ValueError(f"windows and {name} are both given: give one of them")
+    if windows is not None:
+        _check_windows(windows)
+    values = given.values() if isinstance(given, Grid) else given
+    if values is not None and (len(values) == 0 or not np.all(np.isfinite(values)) or min(values) < 0):
+        raise ValueError(f"{name} {given}: give at least one, all finite and not negative")
+
+
+def drawn(
+    windows: list[list[float]], given: Grid | list[float] | None, members: int, rng: np.random.Generator, name: str
+) -> np.ndarray:
+    """The parameter of each member: the values `given` in turn, or a uniform draw within the windows in turn."""
+    if given is None:
+        low, high = np.array(windows).T
+        window = np.arange(members) % len(low)
+        return low[window] + (high - low)[window] * rng.random(members)
+    values = np.asarray(given.values() if isinstance(given, Grid) else given, dtype=np.float64)
+    if members % len(values):
+        raise ValueError(
+            f"a block of {members} members over {len(values)} {name}: "
+            f"the members of a block must be a multiple of {len(values)}."
+        )
+    return np.tile(values, members // len(values))
 
 
 def _check_windows(windows: list[list[float]]) -> None:
