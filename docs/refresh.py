@@ -15,7 +15,7 @@ import yaml
 HOME = Path(__file__).parents[1]
 sys.path.insert(0, str(HOME / "src"))
 
-from physiglot import checks, config, symbols  # noqa: E402
+from physiglot import checks, config, repeat, symbols  # noqa: E402
 from physiglot.strict import Strict  # noqa: E402
 
 CONTENTS = {  # metric -> column, as far as a data set has it
@@ -29,9 +29,12 @@ CONTENTS = {  # metric -> column, as far as a data set has it
         for steps in (160, 200, 400, 100)
     },
     "strouhal_error": "Strouhal number, error",
-    "critical_temperature": "crossing",
-    "width": "width",
-    "accuracy": "accuracy",
+    "crossing": "P = ½, or crossing, at",
+    "deviation": "minus the transition",
+    "order_shift": "shift if steps are shuffled",
+    "peak": "central peak at",
+    "relaxation_crossing": "λ(t) is flat at",
+    "binder_crossing": "cumulants cross at",
 }
 
 
@@ -49,16 +52,16 @@ def number(row: dict[str, str] | None) -> str:
     return (value or "failed") + (f" ± {error}" if error else "") + (f" [{published}]" if published else "")
 
 
-def table(paper: str) -> str:
-    """The table of a paper in Markdown, one for each of its data sets, from docs/results/<paper>.csv."""
-    path = HOME / f"docs/results/{paper}.csv"
+def table(name: str) -> str:
+    """A table of results in Markdown, one for each data set, from docs/results/<name>.csv."""
+    path = HOME / f"docs/results/{name}.csv"
     if not path.is_file():
-        return f"*The table follows with `docs/results/{paper}.csv`.*"
+        return f"*The table follows with `docs/results/{name}.csv`.*"
     rows: dict[str, dict[str, dict]] = {}
     with path.open() as file:
         for row in csv.DictReader(file):
             rows.setdefault(row["study"], {})[row["metric"]] = row
-    studies, text = config.read(HOME / "config.yaml", HOME / "paper.yaml")["studies"], []
+    studies, text = repeat.unrolled(config.read(HOME / "config.yaml", HOME / "paper.yaml"))["studies"], []
     for data in dict.fromkeys((studies[name]["system"], studies[name].get("dataset", "clean")) for name in rows):
         here = {n: r for n, r in rows.items() if (studies[n]["system"], studies[n].get("dataset", "clean")) == data}
         shown = [metric for metric in CONTENTS if any(metric in found for found in here.values())]

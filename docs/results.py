@@ -1,13 +1,14 @@
 """Keep the table of a paper with what made it: `python docs/results.py koopman "<command>"`, in the folder that ran it.
 
 Writes docs/results/<paper>.csv and, beside it, <paper>.json: command, hardware, versions, time, and for every study
-and seed the fingerprints of its code, specification, inputs and outputs, stage by stage.
+and seed the fingerprints of its code, specification, inputs and outputs, stage by stage. With a name and systems,
+`python docs/results.py koopman "<command>" fields cylinder gray_scott`, only their studies, under that name.
 """
 
+import csv
 import json
 import os
 import platform
-import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -30,19 +31,30 @@ def records(paper: str) -> list[dict]:
     return sorted(wanted, key=lambda r: r["start"])
 
 
-def main(paper: str, command: str) -> None:
-    out = Path("docs/results")
+def keep(source: Path, out: Path, studies: set[str]) -> None:
+    """The rows of these studies."""
+    with source.open() as file:
+        header, *rows = csv.reader(file)
+    with out.open("w") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *(row for row in rows if row[0] in studies)])
+
+
+def main(paper: str, command: str, name: str = "", *systems: str) -> None:
+    out, name = Path("docs/results"), name or paper
     out.mkdir(exist_ok=True)
-    shutil.copy(f"papers/{paper}/table.csv", out / f"{paper}.csv")
-    made = records(paper)
+    known = json.loads(Path(".physiglot/studies.json").read_text())
+    studies = {study for study, s in known.items() if s["paper"] == paper and s["system"] in (systems or {s["system"]})}
+    keep(Path(f"papers/{paper}/table.csv"), out / f"{name}.csv", studies)
+    among = {known[study]["system"] for study in studies}
+    made = [r for r in records(paper) if r["about"].get("study", "") in studies or r["about"].get("system") in among]
     hardware = f"{processor()}, {os.cpu_count()} cores, no GPU"
     libraries = {name: version(name) for name in LIBRARIES}
     kept = [{key: r.get(key) for key in KEPT} for r in made]
     total = round(sum(r["cpu_seconds"] for r in made) / 60, 1)
     about = {"command": command, "hardware": hardware, "libraries": libraries, "cpu_minutes": total, "runs": kept}
-    (out / f"{paper}.json").write_text(json.dumps(about, indent=1) + "\n")
+    (out / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
     print(f"{len(kept)} runs, {total} CPU minutes")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:])
