@@ -168,3 +168,5 @@ def test_transitions():
         assert exact.transition({"system": "ising", "lattice": lattice}) == pytest.approx(value, abs=1e-9)
     assert exact.transition({"system": "potts", "lattice": "square", "states": 3}) == pytest.approx(0.994972861)
     assert exact.transition({"system": "ising", "lattice": "chain"}) is None
+    assert exact.transition({"system": "hubbard", "lattice": "honeycomb"}) == pytest.approx(3.85, abs=0.02)
+    assert exact.transition({"system": "hubbard", "lattice": "square"}) is None

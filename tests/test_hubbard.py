@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
+from physiglot.models import flip_logistic
 from physiglot.montecarlo import diagonalisation, green, hubbard
 from physiglot.systems import hubbard as system
 
@@ -269,6 +271,14 @@ def test_a_data_set_has_entries_of_the_green_function():
     assert full["parameters"].values[:, 0].tolist() == [1.0, 5.0, 1.0, 5.0] and full["parameter"] == ["interaction"]
     assert {"double_occupancy", "kinetic", "staggered", "wrap_error", "particle_hole_error"} <= set(full.data_vars)
     assert full.attrs["trial"] == "free fermions" and full.attrs["projection"] == 1.0 and full.attrs["sites"] == 8
+
+
+def test_the_control_counts_small_entries():
+    """After the first step: n − 1 fractions, and the constant."""
+    params = flip_logistic.Params(quantity="real", series=4, steps=3, small=0.1)
+    model = flip_logistic.Model(params, mean=torch.zeros(4), std=torch.ones(4))
+    state = torch.tensor([[[0.0, 0.0, 0.0, 0.0], [0.05, -0.05, 0.2, -0.2], [1.0, -1.0, 0.3, 0.01]]])
+    assert model.flips(state).tolist() == [[0.5, 0.25, 1.0]]
 
 
 @pytest.mark.parametrize(

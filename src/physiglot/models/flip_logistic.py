@@ -13,6 +13,7 @@ from ..phases.labels import Labelled
 
 class Params(Labelled):
     l2: float = Field(1.0, gt=0, description="λ of the penalty λ/2 Σ w² beside the summed cross-entropy")
+    small: float = Field(0.05, gt=0, description="real numbers only: what counts is how many are smaller in size")
     iterations: int = Field(50, ge=1, description="most Newton steps")
 
 
@@ -24,8 +25,14 @@ class Model(Classifier):
         self.weight = nn.Parameter(torch.zeros(params.steps, dtype=torch.float64), requires_grad=False)
 
     def flips(self, state: Tensor) -> Tensor:
-        """(sample, time, series) -> the fraction that changed at each transition, and 1: (sample, n)."""
-        flips = (state.diff(dim=1) != 0).double().mean(-1)
+        """(sample, time, series) -> the fraction that changed at each transition, and 1: (sample, n).
+
+        Real numbers all change: of them it is the fraction with |x| < `small` after each transition.
+        """
+        if self.params.quantity == "real":
+            flips = (state[:, 1:].abs() < self.params.small).double().mean(-1)
+        else:
+            flips = (state.diff(dim=1) != 0).double().mean(-1)
         return torch.cat([flips, torch.ones_like(flips[:, :1])], dim=1)
 
     @torch.no_grad()

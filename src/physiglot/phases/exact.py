@@ -29,4 +29,4 @@ def transition(attributes: Mapping[str, Any]) -> float | None:
         return float(1 / np.log(1 + np.sqrt(attributes["states"])))
     if system == "xy" and lattice in ("square", None):
         return XY_SQUARE
-    return HUBBARD_HONEYCOMB if system == "hubbard" else None
+    return HUBBARD_HONEYCOMB if system == "hubbard" and lattice == "honeycomb" else None

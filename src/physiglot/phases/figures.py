@@ -39,6 +39,7 @@ def probability(
     transition: float | None,
     windows: list[list[float]],
     estimator: str,
+    quantity: str = "T (J/k_B)",
 ) -> Figure:
     """P of the upper phase: mean and middle 80 % of the chains, the fit, its crossing, the windows of training."""
     flat = p.reshape(len(p), -1)
@@ -62,9 +63,14 @@ def probability(
     else:
         axis.plot([], [], " ", label="this system has no transition")
     axis.axhline(0.5, color=drawing.QUIET, linewidth=0.8)
-    axis.set(xlabel="T (J/k_B)", ylabel="P(upper phase)", ylim=(-0.03, 1.03), xlim=(levels[0], levels[-1]))
+    axis.set(xlabel=quantity, ylabel="P(upper phase)", ylim=(-0.03, 1.03), xlim=(levels[0], levels[-1]))
     figure.legend(loc="outside upper center", ncols=2)
     return figure
+
+
+def quantity(data: xr.Dataset) -> str:
+    """What the parameter of the data is, with its unit."""
+    return "U (t)" if data.attrs["system"] == "hubbard" else "T (J/k_B)"
 
 
 def configurations(data: xr.Dataset, transition: float | None, count: int = 5) -> Figure:
@@ -77,9 +83,9 @@ def configurations(data: xr.Dataset, transition: float | None, count: int = 5) -
     for axis, member in zip(axes[0], members, strict=True):
         picture, options = picture_of(data, member)
         axis.imshow(picture, interpolation="nearest", aspect="auto", **options)
-        axis.set(title=f"T = {temperature[member]:.2f}", xticks=[], yticks=[])
+        axis.set(title=f"{quantity(data)[0]} = {temperature[member]:.2f}", xticks=[], yticks=[])
         axis.grid(visible=False)
-    note = "" if transition is None else f"; transition at T = {transition:.3f}"
+    note = "" if transition is None else f"; transition at {quantity(data)[0]} = {transition:.3f}"
     what = "lattice after the last step" if "lattice" in data else "drawn sites (down) against steps (right)"
     figure.supxlabel(what + note, fontsize=9)
     return figure
@@ -216,7 +222,8 @@ def _curves(studies: list[Study], looks: dict[str, drawing.Look], what: str) -> 
     handles = [drawing.line(label, **looks[label]) for label in shown]
     handles += [] if what == "no transition" else [drawing.line("transition", **drawing.EXACT)]
     figure.legend(handles=handles, loc="outside right upper")
-    figure.supxlabel(f"T (J/k_B); systems with {what}; grey: windows of training", fontsize=9)
+    units = " or ".join(dict.fromkeys(quantity(s.first) for group in groups.values() for s in group))
+    figure.supxlabel(f"{units}; systems with {what}; grey: windows of training", fontsize=9)
     return figure
 
 

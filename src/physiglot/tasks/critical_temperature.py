@@ -20,7 +20,7 @@ from pydantic import Field
 
 from .. import drawing
 from ..phases import crossing, exact
-from ..phases.figures import compare, configurations, probability
+from ..phases.figures import compare, configurations, probability, quantity
 from ..phases.study import Study
 from ..rollout import Reading
 from ..strict import Strict
@@ -117,7 +117,15 @@ def plot(
     with drawing.style():
         return {
             "probability": probability(
-                temperature, p, shuffled, found, metrics.get("crossing_stderr"), transition, windows, params.estimator
+                temperature,
+                p,
+                shuffled,
+                found,
+                metrics.get("crossing_stderr"),
+                transition,
+                windows,
+                params.estimator,
+                quantity(truth["test"]),
             ),
             "configurations": configurations(truth["test"], transition),
         }
