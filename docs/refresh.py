@@ -56,7 +56,7 @@ def table(name: str) -> str:
     """A table of results in Markdown, one for each data set, from docs/results/<name>.csv."""
     path = HOME / f"docs/results/{name}.csv"
     if not path.is_file():
-        return f"*The table follows with `docs/results/{name}.csv`.*"
+        return f"*The table follows with docs/results/{name}.csv.*"
     rows: dict[str, dict[str, dict]] = {}
     with path.open() as file:
         for row in csv.DictReader(file):
