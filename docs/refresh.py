@@ -29,7 +29,10 @@ CONTENTS = {  # metric -> column, as far as a data set has it
         for steps in (160, 200, 400, 100)
     },
     "strouhal_error": "Strouhal number, error",
-    "crossing": "P = ½, or crossing, at",
+    "steps": "steps",
+    "trained_below": "trained below",
+    "trained_above": "and above",
+    "crossing": "P = ½ at",
     "deviation": "minus the transition",
     "order_shift": "shift if steps are shuffled",
     "peak": "central peak at",
@@ -49,7 +52,11 @@ def number(row: dict[str, str] | None) -> str:
         f"{float(row[key]):.{n}g}" if row[key] else "" for key, n in (("value", 3), ("error", 1), ("published", 3))
     ]
     value, error, published = digits
-    return (value or "failed") + (f" ± {error}" if error else "") + (f" [{published}]" if published else "")
+    return (
+        (value or "failed")
+        + (f" ± {error}" if error and float(error) else "")
+        + (f" [{published}]" if published else "")
+    )
 
 
 def table(name: str) -> str:
