@@ -9,7 +9,7 @@ min_version("9.27")
 report: "docs/captions/workflow.rst"
 
 
-if not config:
+if not config.keys() - {"only"}:
 
     configfile: "config.yaml"
 

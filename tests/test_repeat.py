@@ -52,3 +52,16 @@ def test_an_overlay_changes_no_other_entry_that_shares_an_anchor(tmp_path):
     (tmp_path / "base.yaml").write_text("systems:\n  a: &a {params: {size: 1}}\n  b: {<<: *a}\n  c: *a\n")
     laid = config.expand({"base": "base.yaml", "systems": {"a": {"params": {"size": 2}}}}, tmp_path)
     assert {name: s["params"]["size"] for name, s in laid["systems"].items()} == {"a": 2, "b": 1, "c": 1}
+
+
+def test_only_the_studies_of_some_systems(tmp_path):
+    values = {
+        "systems": {"a": {}, "b": {}},
+        "studies": {"x": {"system": "a", "paper": "p"}, "y": {"system": "b", "paper": "q"}},
+        "papers": {"p": {}, "q": {}},
+    }
+    kept = config.expand({**values, "only": "a"}, tmp_path)
+    assert kept == {"systems": values["systems"], "studies": {"x": values["studies"]["x"]}, "papers": {"p": {}}}
+    assert config.expand({**values, "only": ["a", "b"]}, tmp_path) == values
+    with pytest.raises(ConfigError, match="only: 'c': not defined; allowed: a, b"):
+        config.expand({**values, "only": "c"}, tmp_path)

@@ -200,8 +200,27 @@ def validate(values: dict) -> Config:
 
 
 def expand(values: dict, folder: Path) -> dict:
-    """`values` laid over the file that its key `base` names (relative to `folder`), if it has one, and unrolled."""
-    return repeat.unrolled(_laid(values, folder))
+    """`values` laid over the file that its key `base` names (relative to `folder`), if it has one, and unrolled.
+
+    `only`, a system or a list of them, leaves out the studies of all others.
+    """
+    return _kept(repeat.unrolled(_laid(values, folder)))
+
+
+def _kept(values: dict) -> dict:
+    """Without the studies of systems that the key `only` does not name, and papers that have no other."""
+    only, values = values.get("only"), {k: v for k, v in values.items() if k != "only"}
+    if only is None:
+        return values
+    names = [only] if isinstance(only, str) else only
+    for name in names:
+        if name not in values.get("systems", {}):
+            raise ConfigError(
+                f"configuration error: only: {name!r}: not defined; allowed: {', '.join(values['systems'])}"
+            )
+    studies = {k: s for k, s in values["studies"].items() if s["system"] in names}
+    papers = {s["paper"] for s in studies.values()}
+    return {**values, "studies": studies, "papers": {k: p for k, p in values["papers"].items() if k in papers}}
 
 
 def _laid(values: dict, folder: Path) -> dict:
