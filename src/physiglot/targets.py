@@ -23,7 +23,7 @@ class Target:
     beta: float
 
     def energy(self, x: Tensor) -> Tensor:
-        """E (batch) of x (batch, *shape), float64 for float64; differentiable where x is real; +inf allowed, NaN never."""
+        """E (batch) of x (batch, *shape), float64 for float64; differentiable for real x; +inf allowed, NaN never."""
         raise NotImplementedError
 
     def exact_logZ(self, beta: float | None = None) -> float | None:
