@@ -11,7 +11,7 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from physiglot import config as schema
-from physiglot import files, fingerprint, imports, processes
+from physiglot import files, fingerprint, imports, processes, symbols, targets
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -51,6 +51,11 @@ def command(stage, before="", **inputs):
         f"{before}python -m physiglot.{stage} --spec {{params.spec:q}} --code {{params.code}} --about {{params.about:q}} "
         f"--log {{log}} {given} > {{log}} 2>&1"
     )
+
+
+def inputs(w, input):
+    """The inputs that a job has, as options of its command: a study without data has no data set."""
+    return " ".join(f"--{name} {value}" for name, value in input.items() if value)
 
 
 def plain(model, **changes):
@@ -178,6 +183,13 @@ def task(w):
     return CONFIG.tasks[study(w).task]
 
 
+def ask_checkpoints(s):
+    """Raises what Snakemake catches as long as the blocks or the data set of a study are not known."""
+    if s.dataset is not None:
+        checkpoints.collect.get(system=s.system)
+        checkpoints.dataset.get(system=s.system, dataset=s.dataset)
+
+
 def known(path):
     """An input of what lies below the dataset: this path, once the blocks and the dataset are known.
 
@@ -186,16 +198,33 @@ def known(path):
     """
 
     def input_of(w):
-        s = study(w)
-        checkpoints.collect.get(system=s.system)
-        checkpoints.dataset.get(system=s.system, dataset=s.dataset)
+        ask_checkpoints(study(w))
         return path(w) if callable(path) else path.format(**w)
 
     return input_of
 
 
+def learnt(path):
+    """As `known`, for what stands above the dataset where a model learns from the energy of its system alone."""
+
+    def input_of(w):
+        return (path(w) if callable(path) else path.format(**w)) if from_energy(w) else known(path)(w)
+
+    return input_of
+
+
+def from_energy(w):
+    return model(w).training.source == "energy"
+
+
 def dataset_file(w):
-    return f"data/{study(w).system}/datasets/{study(w).dataset}.zarr/zarr.json"
+    s = study(w)
+    return f"data/{s.system}/datasets/{s.dataset}.zarr/zarr.json" if s.dataset is not None else []
+
+
+def data_file(w):
+    """What the training and the prediction read."""
+    return [] if from_energy(w) else dataset_file(w)
 
 
 def weights_file(w):
@@ -218,9 +247,32 @@ def part(w):
     return model(w) if w.part == "model" else model(w).embedding
 
 
+def target_of(s):
+    """{"target": module and params} of the system of a study, if it offers one."""
+    system = CONFIG.systems[s.system]
+    found = targets.described(system.module, system.params)
+    return {} if found is None else {"target": found}
+
+
+def target_learnt(w):
+    """The target as far as the training knows it: its model has an argument `target`."""
+    return target_of(study(w)) if "target" in symbols.arguments(f"models.{part(w).module}", "Model", "__init__") else {}
+
+
+def target_asked(s):
+    """The target as far as the task wants samples of it."""
+    return target_of(s) if CONFIG.tasks[s.task].params.get("samples") else {}
+
+
+def target_code(found):
+    """The code of these targets."""
+    modules = dict.fromkeys(f["target"]["module"] for f in found if f)
+    return [f"systems.{m}:{symbol}" for m in modules for symbol in ("target", "Params")]
+
+
 def train_spec(w):
     chosen = {k: plain(part(w))[k] for k in ("module", "params", "training")}
-    return fingerprint.canonical({"part": chosen, "seed": int(w.seed)})
+    return fingerprint.canonical({"part": chosen, "seed": int(w.seed), **target_learnt(w)})
 
 
 CODES = {}
@@ -248,7 +300,8 @@ def parts_code(*parts):
 
 
 def train_code(w):
-    return CODE("train", *parts_code(part(w), model(w).embedding if w.part == "model" else None))
+    parts = parts_code(part(w), model(w).embedding if w.part == "model" else None)
+    return CODE("train", *parts, *target_code([target_learnt(w)]))
 
 
 def embed_spec(w):
@@ -261,20 +314,30 @@ def embed_code(w):
 
 
 def predict_spec(w):
-    asked = {kind: task(w).params[kind] for kind in ("rollouts", "readings") if kind in task(w).params}
-    return fingerprint.canonical({**asked, "options": {**model(w).predict, **study(w).predict}})
+    asked = {kind: task(w).params[kind] for kind in ("rollouts", "readings", "samples") if kind in task(w).params}
+    options = {**model(w).predict, **study(w).predict}
+    return fingerprint.canonical({**asked, "options": options, **target_asked(study(w))})
 
 
 def predict_code(w):
-    return CODE("predict", *parts_code(model(w), model(w).embedding))
+    return CODE("predict", *parts_code(model(w), model(w).embedding), *target_code(targets_of(w)))
+
+
+def targets_of(w):
+    """The targets that a prediction builds: that of its model, and that of its samples."""
+    return [target_learnt(at(w, study=study(w).weights or w.study, part="model")), target_asked(study(w))]
 
 
 def task_spec(w):
-    return fingerprint.canonical({"task": plain(task(w))})
+    return fingerprint.canonical({"task": plain(task(w)), **target_asked(study(w))})
 
 
 def task_code(stage):
-    return lambda w: CODE(stage, *(f"tasks.{task(w).module}:{symbol}" for symbol in (stage, "Params")))
+    def code_of(w):
+        own = [f"tasks.{task(w).module}:{symbol}" for symbol in (stage, "Params")]
+        return CODE(stage, *own, *target_code([target_asked(study(w))]))
+
+    return code_of
 
 
 DEFAULTS = workflow.resource_settings.default_resources or {}
@@ -297,8 +360,7 @@ def metrics_files(w):
     """The metrics of all studies and seeds of a paper, once all its datasets are known."""
     chosen = studies_of(w.paper)
     for s in chosen.values():
-        checkpoints.collect.get(system=s.system)
-        checkpoints.dataset.get(system=s.system, dataset=s.dataset)
+        ask_checkpoints(s)
     return [f"runs/{name}/{seed}/metrics.json" for name, s in chosen.items() for seed in s.seeds]
 
 
@@ -307,17 +369,17 @@ def table_spec(w):
     for name, s in studies_of(w.paper).items():
         kept = {k: plain(s)[k] for k in ("variant", "label", "system", "dataset", "published", "source")}
         where = {
-            "data": f"data/{s.system}/datasets/{s.dataset}.zarr",
+            "data": s.dataset and f"data/{s.system}/datasets/{s.dataset}.zarr",
             "runs": [f"runs/{name}/{i}" for i in s.seeds],
         }
-        rows.append({"name": name, "task": plain(CONFIG.tasks[s.task]), **kept, **where})
+        rows.append({"name": name, "task": plain(CONFIG.tasks[s.task]), **target_asked(s), **kept, **where})
     return fingerprint.canonical({**plain(CONFIG.papers[w.paper]), "studies": rows})
 
 
 def table_code(w):
     modules = dict.fromkeys(CONFIG.tasks[s.task].module for s in studies_of(w.paper).values())
-    symbols = ("compare", "METRICS", "Study")
-    return CODE("table", *(f"tasks.{m}:{symbol}" for m in modules for symbol in symbols))
+    own = [f"tasks.{m}:{symbol}" for m in modules for symbol in ("compare", "METRICS", "Study")]
+    return CODE("table", *own, *target_code([target_asked(s) for s in studies_of(w.paper).values()]))
 
 
 def outputs_of(paper):
@@ -325,8 +387,9 @@ def outputs_of(paper):
     and its data, of which Snakemake would not miss what a failed job took away."""
     studies = studies_of(paper)
     plots = [f"runs/{name}/{s.seeds[0]}/figures" for name, s in studies.items()]
-    blocks = [f"data/{s.system}/blocks.json" for s in studies.values()]
-    datasets = [f"data/{s.system}/datasets/{s.dataset}.zarr/zarr.json" for s in studies.values()]
+    reading = [s for s in studies.values() if s.dataset is not None]
+    blocks = [f"data/{s.system}/blocks.json" for s in reading]
+    datasets = [f"data/{s.system}/datasets/{s.dataset}.zarr/zarr.json" for s in reading]
     data = list(dict.fromkeys([*blocks, *datasets]))
     return [f"papers/{paper}/table.csv", f"papers/{paper}/figures", *plots, *data]
 
@@ -344,7 +407,9 @@ def about(w):
 def write_studies():
     """Study -> paper, variant, … for the run records: outside the jobs' parameters, so that a new label runs nothing."""
     keys = {"paper", "variant", "label", "system", "dataset"}
-    text = fingerprint.canonical({name: s.model_dump(include=keys) for name, s in CONFIG.studies.items()})
+    text = fingerprint.canonical(
+        {name: s.model_dump(include=keys, exclude_none=True) for name, s in CONFIG.studies.items()}
+    )
     path = Path(".physiglot/studies.json")
     if not path.is_file() or path.read_text() != text:
         files.write(path, text)

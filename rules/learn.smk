@@ -1,8 +1,8 @@
 rule train:
     input:
-        dataset=known(dataset_file),
-        weights=known(embedding_file),
-        embedded=known(embedded_file),
+        dataset=learnt(data_file),
+        weights=learnt(embedding_file),
+        embedded=learnt(embedded_file),
     output:
         "runs/{study}/{seed}/{part}/weights.pt",
     log:
@@ -23,7 +23,7 @@ rule train:
         code=train_code,
         after=after_embed,
         about=about,
-        given=lambda w, input: " ".join(f"--{k} {v}" for k, v in input.items() if v),
+        given=inputs,
     shell:
         command(
             "train",
@@ -60,8 +60,8 @@ rule embed:
 
 rule predict:
     input:
-        dataset=known(dataset_file),
-        weights=known(weights_file),
+        dataset=learnt(data_file),
+        weights=learnt(weights_file),
     output:
         "runs/{study}/{seed}/prediction.zarr/zarr.json",
     log:
@@ -77,14 +77,9 @@ rule predict:
         code=predict_code,
         after=after_train,
         about=about,
+        given=inputs,
     shell:
-        command(
-            "predict",
-            dataset="{input.dataset}",
-            weights="{input.weights}",
-            out="{output}",
-            threads="{threads}",
-        )
+        command("predict", out="{output} {params.given}", threads="{threads}")
 
 
 rule evaluate:
@@ -102,10 +97,6 @@ rule evaluate:
         code=task_code("evaluate"),
         after=after_predict,
         about=about,
+        given=inputs,
     shell:
-        command(
-            "evaluate",
-            dataset="{input.dataset}",
-            prediction="{input.prediction}",
-            out="{output}",
-        )
+        command("evaluate", out="{output} {params.given}")

@@ -9,7 +9,7 @@ rule plot:
             patterns=["{figure}.svg"],
             caption="../docs/captions/figure.rst",
             category=lambda w: CONFIG.papers[study(w).paper].title,
-            subcategory=lambda w: f"{study(w).system}, {study(w).dataset}",
+            subcategory=lambda w: ", ".join(filter(None, (study(w).system, study(w).dataset))),
             labels=lambda w: {"model": study(w).label, "figure": "{figure}"},
         ),
     log:
@@ -21,14 +21,9 @@ rule plot:
         code=task_code("plot"),
         after=after_evaluate,
         about=about,
+        given=inputs,
     shell:
-        command(
-            "plot",
-            dataset="{input.dataset}",
-            prediction="{input.prediction}",
-            metrics="{input.metrics}",
-            out="{output}",
-        )
+        command("plot", out="{output} {params.given}")
 
 
 rule table:

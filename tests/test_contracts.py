@@ -1,4 +1,7 @@
-"""Every system and model, found by its file, keeps the contract of docs/design.md (tasks: test_task_contracts)."""
+"""Every system and model, found by its file, keeps the contract of docs/design.md.
+
+Tasks: test_task_contracts; models that draw samples: test_sampling_contracts.
+"""
 
 import inspect
 from functools import cache
@@ -8,7 +11,6 @@ from pathlib import Path
 import annotated_types
 import numpy as np
 import pytest
-import readings
 import synthetic
 import torch
 import xarray as xr
@@ -78,8 +80,8 @@ def beyond(bound: object) -> float | None:
 def test_parameters_are_strict_and_bounded(kind, name):
     params = load(kind, name).Params
     assert params.model_config["extra"] == "forbid" and params.model_config["strict"] and params.model_config["frozen"]
-    asked = "readings" if name in readings.READ else "rollouts"
-    given = {asked: {}} if kind == "tasks" else {}
+    asked = {"rollouts", "readings", "samples"} & set(params.model_fields)
+    given = {key: {} for key in asked} if kind == "tasks" else {}
     params(**given)
     with pytest.raises(ValidationError):
         params(**given, no_such_parameter=1)
@@ -95,7 +97,7 @@ def test_parameters_are_strict_and_bounded(kind, name):
 # --- systems -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=found("systems"))
+@pytest.fixture(params=[name for name in found("systems") if hasattr(load("systems", name), "simulate")])
 def system(request):
     return load("systems", request.param)
 
@@ -220,7 +222,12 @@ class Trained:
         self.model.eval()
 
 
-@pytest.fixture(scope="module", params=found("models"))
+def predicts(name: str) -> bool:
+    """Whether a model answers to series; those that draw samples are in test_sampling_contracts."""
+    return any(hasattr(load("models", name).Model, method) for method in ("predict", "read"))
+
+
+@pytest.fixture(scope="module", params=[name for name in found("models") if predicts(name)])
 def trained(request, data, embedded, embedding) -> Trained:
     if request.param == "fno":
         pytest.importorskip("neuralop", reason="the extra `operators` is not installed")

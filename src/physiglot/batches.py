@@ -115,6 +115,26 @@ def gather(arrays: Arrays, members: np.ndarray, starts: np.ndarray, window: int,
     return {name: cut[id(array)] for name, array in arrays.items()}
 
 
+class Counts:
+    """The batches of a training from an energy: how many configurations this rank is to draw.
+
+    Each rank draws with a random stream of its own; that of the first is that of a single process.
+    """
+
+    def __init__(self, count: int, ranks: Ranks = ONE):
+        share, self.rank = ranks.share(count, count), ranks.rank
+        self.count, self.per_epoch = share.stop - share.start, 1
+
+    @property
+    def sampler(self) -> "Counts":
+        return self
+
+    def at(self, step: int) -> dict[str, int]:
+        if self.rank:
+            torch.manual_seed(torch.initial_seed() + (self.rank << 40))
+        return {"count": self.count}
+
+
 class InMemory:
     """All of a split on the device."""
 

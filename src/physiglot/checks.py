@@ -9,7 +9,8 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import imports, symbols
+from . import imports, sources, symbols
+from .names import listed, modules, named
 from .strict import ConfigError, Strict, check
 from .symbols import PACKAGE, load
 
@@ -19,23 +20,14 @@ if TYPE_CHECKING:
 RESERVED = ("all", "simulate", "ingest", "collect", "dataset", "train", "embed", "predict", "evaluate", "plot", "table")
 
 
-def _modules(kind: str) -> list[str]:
-    return sorted(p.stem for p in (PACKAGE / kind).glob("*.py") if p.stem != "__init__")
-
-
 def params_of(kind: str, module: str, key: str) -> type[Strict]:
     """The `Params` class of `physiglot.<kind>.<module>`, without importing the module."""
-    known = _modules(kind)
+    known = modules(kind)
     if module not in known:
         raise ConfigError(
-            f"configuration error: {key}: {module!r}: no such file {kind}/{module}.py; allowed: {', '.join(known)}"
+            f"configuration error: {key}: {module!r}: no such file {kind}/{module}.py; allowed: {listed(known, module)}"
         )
     return load(f"{kind}.{module}", "Params")
-
-
-def _named(key: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise ConfigError(f"configuration error: {key}: {name!r}: no such name; allowed: {', '.join(known)}")
 
 
 def _check_systems(config: Config) -> None:
@@ -43,12 +35,15 @@ def _check_systems(config: Config) -> None:
         schema = params_of("systems", system.module, f"systems.{name}.module")
         for split, s in system.splits.items():
             check(schema, {**system.params, **s.params}, f"systems.{name}.params (split {split})")
+        if not system.splits:
+            check(schema, system.params, f"systems.{name}.params")
+        sources.check_simulated(f"systems.{name}", system)
         for split in system.imports:
-            _named(f"systems.{name}.imports", split, system.splits)
+            named(f"systems.{name}.imports", split, system.splits)
         imports.check(f"systems.{name}", system)
         for dataset, d in system.datasets.items():
             for split in d.noise.splits if d.noise else []:
-                _named(f"systems.{name}.datasets.{dataset}.noise.splits", split, system.splits)
+                named(f"systems.{name}.datasets.{dataset}.noise.splits", split, system.splits)
 
 
 def _check_embedding(key: str, model: Model) -> None:
@@ -58,7 +53,7 @@ def _check_embedding(key: str, model: Model) -> None:
         raise ConfigError(f"configuration error: {key}.embedding: a required key is missing: {model.module} needs one")
     part = model.embedding
     if part and (PACKAGE / f"models/{part.module}.py").is_file():
-        embeddings = [m for m in _modules("models") if "embed" in symbols.methods(f"models.{m}", "Model")]
+        embeddings = [m for m in modules("models") if "embed" in symbols.methods(f"models.{m}", "Model")]
         if part.module not in embeddings:
             raise ConfigError(
                 f"configuration error: {key}.embedding.module: {part.module!r}: it does not embed; "
@@ -88,24 +83,30 @@ def _check_weights(key: str, config: Config, study: Study) -> None:
             f"configuration error: {key}.weights: {study.weights!r}: its model {name} is not {study.model}; "
             "allowed: a study with the same module, params and embedding"
         )
+    if own.training.source != other.training.source:
+        raise ConfigError(
+            f"configuration error: {key}.weights: {study.weights!r}: it learns from {other.training.source}; "
+            f"allowed: a study that learns from {own.training.source}"
+        )
 
 
 def _check_studies(config: Config) -> None:
     for name, study in config.studies.items():
         key = f"studies.{name}"
-        _named(f"{key}.paper", study.paper, config.papers)
-        _named(f"{key}.system", study.system, config.systems)
+        named(f"{key}.paper", study.paper, config.papers)
+        named(f"{key}.system", study.system, config.systems)
         system = config.systems[study.system]
-        _named(f"{key}.dataset", study.dataset, system.datasets)
-        _named(f"{key}.model", study.model, config.models)
-        _named(f"{key}.task", study.task, config.tasks)
-        judged = config.models[study.model].training.validation.split
-        _named(f"models.{study.model}.training.validation.split", judged, system.splits)
+        if study.dataset is not None:
+            named(f"{key}.dataset", study.dataset, system.datasets if system.splits else ["null"])
+        named(f"{key}.model", study.model, config.models)
+        named(f"{key}.task", study.task, config.tasks)
+        sources.check_training(key, study, config.models[study.model], system)
         _check_options(f"{key}.predict", config.models[study.model].module, study.predict)
         _check_asked(key, config, study)
+        sources.check_samples(key, config, study)
         _check_ranks(key, study, config.models[study.model])
         if study.weights is not None:
-            _named(f"{key}.weights", study.weights, config.studies)
+            named(f"{key}.weights", study.weights, config.studies)
             _check_weights(key, config, study)
             if study.seeds != config.studies[study.weights].seeds:
                 raise ConfigError(
@@ -127,9 +128,14 @@ def _check_asked(key: str, config: Config, study: Study) -> None:
                 f"configuration error: {key}.model: {study.model!r}: {module} has no {method}, which the {kind} of the "
                 f"task {study.task} need"
             )
+        if params.get(kind) and (study.dataset is None or config.models[study.model].training.source == "energy"):
+            raise ConfigError(
+                f"configuration error: {key}.task: {study.task!r}: its {kind} start from data; "
+                "allowed for a model that learns from an energy: tasks with samples"
+            )
         for name, asked in params.get(kind, {}).items():
             split, place = asked.get("split", "test"), f"tasks.{study.task}.params.{kind}.{name}"
-            _named(f"{place}.split", split, system.splits)
+            named(f"{place}.split", split, system.splits)
             members = asked.get("members") or 0
             if members > system.splits[split].members and split not in system.imports:
                 raise ConfigError(
@@ -205,6 +211,8 @@ def _check_lengths(config: Config) -> None:
     for study in config.studies.values():
         model = config.models[study.model]
         parts = {"": model, "embedding.": model.embedding} if model.embedding else {"": model}
+        if model.training.source == "energy":
+            continue
         for (place, part), split in itertools.product(parts.items(), ("train", "val")):
             key = f"models.{study.model}.{place}training.window"
             _check_window(key, part.training.window, lengths[study.system], split)

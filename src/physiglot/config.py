@@ -80,13 +80,15 @@ class System(Strict):
     chunk: int = Field(64, ge=1, description="members of one chunk; chunks of a block share one shard")
     bundle: int = Field(1, ge=1, description="blocks that one job simulates: on a cluster a job should last minutes")
     params: dict[str, Any] = Field({}, description="parameters of the system, see there")
-    splits: dict[str, Split] = Field(description="what is simulated; train and val are required")
+    splits: dict[str, Split] = Field(
+        {}, description="what is simulated, train and val at least; nothing if only its energy is used"
+    )
     imports: dict[str, str] = Field({}, description="split -> folder of HDF5 files that join it, see docs/import.md")
     datasets: dict[str, Dataset] = Field({"clean": Dataset()}, description="what is made of the blocks, by name")
 
     @model_validator(mode="after")
     def _train_split_and_chunks(self) -> "System":
-        if "train" not in self.splits or "val" not in self.splits:
+        if (self.splits or self.imports) and not {"train", "val"} <= set(self.splits):
             raise ValueError("splits must name train and val")
         if self.block % self.chunk:
             raise ValueError(f"block {self.block} must be a multiple of chunk {self.chunk}")
@@ -100,6 +102,9 @@ class Validation(Strict):
 
 
 class Training(Strict):
+    source: Literal["data", "energy"] = Field(
+        "data", description="what is learnt from: a data set, or the energy of the system alone"
+    )
     window: int = Field(64, ge=1, description="saved steps of one training window")
     stride: int | None = Field(None, ge=1, description="window starts; a random start in each series if omitted")
     batch: int = Field(64, ge=1, description="windows per step")
@@ -129,6 +134,8 @@ class Training(Strict):
     def _one_length(self) -> "Training":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("exactly one of epochs and steps must be given")
+        if self.source == "energy" and self.steps is None:
+            raise ValueError("a training from the energy has no epochs: give steps")
         return self
 
 
@@ -155,7 +162,9 @@ class Study(Strict):
     )
     label: str = Field(description="name of the model in tables and figures")
     system: str = Field(description="name under systems")
-    dataset: str = Field("clean", description="data set of that system")
+    dataset: str | None = Field(
+        "clean", description="data set of that system; null where only its energy is used, then nothing is simulated"
+    )
     model: str = Field(description="name under models")
     task: str = Field(description="name under tasks")
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="one training each")

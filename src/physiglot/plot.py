@@ -8,11 +8,12 @@ from . import drawing, stage
 from .rollout import open_asked
 
 
-def plot(*, spec: dict, dataset: Path, prediction: Path, metrics: Path, out: Path) -> None:
+def plot(*, spec: dict, prediction: Path, metrics: Path, out: Path, dataset: Path | None = None) -> None:
     """Draw the figures of `spec["task"]` (module, params) into the folder `out`."""
     task = import_module(f"physiglot.tasks.{spec['task']['module']}")
     params = task.Params(**spec["task"]["params"])
-    truth, predicted = open_asked(dataset.parent, prediction.parent, spec["task"]["params"])
+    store = dataset.parent if dataset else None
+    truth, predicted = open_asked(store, prediction.parent, spec["task"]["params"], spec.get("target"))
     drawing.write(task.plot(truth, predicted, json.loads(metrics.read_text()), params), out)
 
 

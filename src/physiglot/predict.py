@@ -1,12 +1,13 @@
-"""Let a trained model produce what its task asks for: rollouts from the first states of a split, or readings of it."""
+"""Let a trained model produce what its task asks for: rollouts from the first states of a split, readings, samples."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import models, stage, store
+from . import fingerprint, models, stage, store, targets
 
 
 def _batches(data: Any, ask: dict) -> list[Any]:
@@ -58,8 +59,60 @@ def _reading(model: Any, data: Any, reading: dict, options: dict) -> Any:
     return xr.Dataset({name: (dims[name], values) for name, values in found.items()}, attrs={"made_by": made_by})
 
 
-def predict(*, spec: dict, dataset: Path, weights: Path, out: Path, threads: int = 1) -> None:
-    """Write a group for each of `spec["rollouts"]` (see `_rollout`) and `spec["readings"]` (see `_reading`).
+def _samples(model: Any, target: Any, ask: dict) -> Any:
+    """What the model draws, each variable (sample, …): `x`, `log_prob` if it has one, `energy`, …"""
+    import torch
+    import xarray as xr
+
+    model = model.to(getattr(torch, ask.get("precision", "float32")))
+    generator = torch.Generator().manual_seed(ask.get("seed", 0))
+    count, most = ask.get("count", 10_000), ask.get("batch", 1000)
+    parts = []
+    for start in range(0, count, most):
+        size = min(most, count - start)
+        own = hasattr(model, "draw")
+        parts.append(model.draw(size, generator) if own else models.draw(model, target, size, generator))
+    found = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+    dims = {name: ["sample", *(f"{name}_{i}" for i in range(1, values.ndim))] for name, values in found.items()}
+    return xr.Dataset({name: (dims[name], values) for name, values in found.items()})
+
+
+def _described(model: Any, target: Any, spec: dict) -> dict[str, Any]:
+    """What is to be known of samples: the target, the kind of their log-probabilities, the model."""
+    made_by = {"model": model.part["module"], **model.params.model_dump(mode="json")}
+    parameters = sum(p.numel() for p in model.parameters())
+    known = {"log_prob_kind": getattr(model, "log_prob_kind", "none"), "made_by": made_by, "parameters": parameters}
+    beta = {"beta": target.beta} if hasattr(target, "beta") else {}
+    return {"target": fingerprint.canonical(spec["target"]), **beta, **known}
+
+
+def _training_cost(weights: Path) -> dict[str, float]:
+    """CPU seconds of the training, by its run record; nothing if there is none."""
+    try:
+        record = json.loads(stage.record_path(weights).read_text())
+        return {"train_cpu_seconds": record["cpu_seconds"]}
+    except (OSError, KeyError, ValueError):
+        return {}
+
+
+def _all_samples(model: Any, spec: dict, weights: Path, groups: dict) -> dict[str, dict[str, float]]:
+    """Add a group for each of `spec["samples"]`; returns what each cost."""
+    import torch
+
+    cost = {}
+    for name, ask in spec.get("samples", {}).items():
+        target, began, cpu = targets.build(spec["target"]), time.monotonic(), time.process_time()
+        with torch.no_grad():
+            groups[name] = _samples(model, target, ask).assign_attrs(_described(model, target, spec))
+        spent, seconds = time.process_time() - cpu, time.monotonic() - began
+        cost[name] = {"sampling_cpu_seconds": spent, "sampling_seconds": seconds, **_training_cost(weights)}
+        print(f"{name}: {groups[name].sizes['sample']} samples in {seconds:.2f} s", flush=True)
+    return cost
+
+
+def predict(*, spec: dict, weights: Path, out: Path, dataset: Path | None = None, threads: int = 1) -> None:
+    """Write a group for each of `spec["rollouts"]` (see `_rollout`), `spec["readings"]` (see `_reading`) and
+    `spec["samples"]` (see `_samples`), which need no data set but `spec["target"]`.
 
     `spec["options"]` are the options of the model's `predict` or `read`. Values that are not finite are kept: a
     blow-up is a result.
@@ -70,6 +123,8 @@ def predict(*, spec: dict, dataset: Path, weights: Path, out: Path, threads: int
     model, groups = models.load(weights), {}
     for kind, ask_of in (("rollouts", _rollout), ("readings", _reading)):
         for name, ask in spec.get(kind, {}).items():
+            if dataset is None:
+                raise ValueError(f"{kind}.{name}: needs a data set, and none is given")
             data = store.open_group(dataset.parent, ask.get("split", "test"))
             began = time.monotonic()
             with torch.inference_mode():
@@ -78,7 +133,7 @@ def predict(*, spec: dict, dataset: Path, weights: Path, out: Path, threads: int
             lost = {k: float(1 - np.isfinite(v.values).mean()) for k, v in groups[name].data_vars.items()}
             told = ", ".join(f"{k} {groups[name][k].shape}, {share:.1%} not finite" for k, share in lost.items())
             print(f"{name}: {told}, in {seconds:.2f} s", flush=True)
-    store.save(out.parent, groups)
+    store.save(out.parent, groups, notes=_all_samples(model, spec, weights, groups))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from . import store
+from . import fingerprint, store
 from .strict import Strict
 
 
@@ -29,7 +29,18 @@ class Reading(Strict):
     precision: Literal["float64", "float32"] = Field("float64", description="arithmetic of the reading")
 
 
-ASKED = ("rollouts", "readings")
+class Samples(Strict):
+    count: int = Field(10_000, ge=1, description="configurations to draw")
+    batch: int = Field(1000, ge=1, description="configurations drawn at a time")
+    seed: int = Field(0, ge=0, description="seed of the draws")
+    precision: Literal["float64", "float32"] = Field(
+        "float32", description="arithmetic of the model; logarithms of weights are always float64"
+    )
+    split: str | None = Field(None, description="the split that stands beside them, as samples of the target")
+    members: int | None = Field(None, ge=1, description="how many of its series; all if omitted")
+
+
+ASKED = ("rollouts", "readings", "samples")
 
 
 def asked(params: dict) -> dict[str, dict]:
@@ -37,11 +48,27 @@ def asked(params: dict) -> dict[str, dict]:
     return {name: ask for kind in ASKED for name, ask in params.get(kind, {}).items()}
 
 
-def open_asked(dataset: Path, prediction: Path, params: dict) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(truth, prediction) by name, lazy: the truth is cut to the members that were asked for."""
+def open_asked(
+    dataset: Path | None, prediction: Path, params: dict, target: dict | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(truth, prediction) by name, lazy: the truth is cut to the members that were asked for.
+
+    Samples have a truth only if they name a split and the study a data set. Those of another target than `target`
+    are a ValueError. What they cost is in their attributes.
+    """
     truth, predicted = {}, {}
     for name, ask in asked(params).items():
-        data = store.open_group(dataset, ask.get("split", "test"))
-        truth[name] = data.isel(member=slice(ask.get("members")))
+        split = ask.get("split") if name in params.get("samples", {}) else ask.get("split", "test")
+        if dataset is not None and split is not None:
+            truth[name] = store.open_group(dataset, split).isel(member=slice(ask.get("members")))
         predicted[name] = store.open_group(prediction, name)
+        if name in params.get("samples", {}):
+            _check_target(prediction, predicted[name].attrs, target)
+            predicted[name].attrs["cost"] = store.attributes(prediction)["notes"].get(name, {})
     return truth, predicted
+
+
+def _check_target(prediction: Path, attributes: dict, target: dict | None) -> None:
+    made, asked_for = attributes.get("target"), fingerprint.canonical(target)
+    if made != asked_for:
+        raise ValueError(f"{prediction}: made for the target {made}, but the study has {asked_for}: run predict again")

@@ -31,10 +31,10 @@ def _summary(metric: str, runs: list[dict], partial: bool) -> tuple[float | None
 
 
 def rows(study: dict, metrics: list[dict], partial: bool = False) -> list[dict]:
-    """The long rows of a study: one per metric, an empty value where a seed gave none (a failure)."""
+    """The long rows of a study: one per metric, an empty value where a seed gave none (failed, or with a reason)."""
     found = []
     for metric in metrics[0]:
-        if metric.endswith("_stderr"):
+        if metric.endswith(("_stderr", "_reason")):
             continue
         value, error = _summary(metric, metrics, partial)
         published = study["published"].get(metric)
@@ -50,6 +50,7 @@ def rows(study: dict, metrics: list[dict], partial: bool = False) -> list[dict]:
                 "seeds": sum(run.get(metric) is not None for run in metrics) if partial and value else len(metrics),
                 "published": published,
                 "source": study["source"] if published is not None else "",
+                "reason": next((run[f"{metric}_reason"] for run in metrics if run.get(f"{metric}_reason")), ""),
             }
         )
     return found
@@ -64,6 +65,8 @@ def _number(value: float | None) -> str:
 def _cell(row: dict | None) -> str:
     if row is None:
         return ""
+    if row["value"] is None and row["reason"]:
+        return "–"
     error = f" ± {row['error']:.1g}" if row["error"] else ""
     published = f" [{row['published']:g}]" if row["published"] is not None else ""
     return _number(row["value"]) + error + published
@@ -88,7 +91,7 @@ def readable(studies: list[dict], found: dict[str, list[dict]], headings: dict[s
         by = {s["name"]: {r["metric"]: r for r in found[s["name"]]} for s in here}
         shown = columns(list(dict.fromkeys(m for rows_ in by.values() for m in rows_)), headings)
         lines = [[s["label"], s["variant"], *(_cell(by[s["name"]].get(m)) for m in shown)] for s in here]
-        tables.append((", ".join(data), ["model", "variant", *shown.values()], lines))
+        tables.append((", ".join(filter(None, data)), ["model", "variant", *shown.values()], lines))
     return tables
 
 
@@ -133,7 +136,7 @@ def html(spec: dict, tables: list[tuple]) -> str:
 
 def _csv(found: list[dict]) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in found)
     return buffer.getvalue()
@@ -142,7 +145,9 @@ def _csv(found: list[dict]) -> str:
 def _open(task: Any, spec: dict, study: dict, metrics: list[dict]) -> Any:
     """The study as its task compares it, its predictions opened lazily, one per seed."""
     asked = study["task"]["params"]
-    pairs = [open_asked(Path(study["data"]), Path(folder) / "prediction.zarr", asked) for folder in study["runs"]]
+    data = Path(study["data"]) if study["data"] else None
+    folders = [Path(folder) / "prediction.zarr" for folder in study["runs"]]
+    pairs = [open_asked(data, folder, asked, study.get("target")) for folder in folders]
     return task.Study(
         name=study["name"],
         label=study["label"],

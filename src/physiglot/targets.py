@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import fingerprint, symbols
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,6 +23,10 @@ class Target:
     shape: tuple[int, ...]
     support: Literal["spin", "real"]  # spins are ±1
     beta: float
+
+    def configurations(self, state: Tensor) -> Tensor:
+        """The states of a data set (…, field[, y, x]) as configurations (n, *shape): systems that pack them unpack."""
+        return state.reshape(-1, *self.shape)
 
     def energy(self, x: Tensor) -> Tensor:
         """E (batch) of x (batch, *shape), float64 for float64; differentiable for real x; +inf allowed, NaN never."""
@@ -57,6 +63,18 @@ class Hamiltonian:
     def exact_E0(self) -> float | None:
         """The exact ground-state energy, or None where it is not known."""
         return None
+
+
+def described(module: str, params: dict[str, Any]) -> dict[str, Any] | None:
+    """`{module, params}` of the target of a system with these parameters; None if the system offers no target.
+
+    A system that lists the parameters of its target in `TARGET` has no others there: they cannot change it.
+    """
+    defined = symbols.parse(f"{symbols.ROOT}.systems.{module}").definitions
+    if "target" not in defined:
+        return None
+    named = fingerprint.constant(f"systems.{module}", "TARGET") if "TARGET" in defined else tuple(params)
+    return {"module": module, "params": {name: value for name, value in params.items() if name in named}}
 
 
 def build(system: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from . import batches, checkpoint, fingerprint, models, processes, stage, store
+from . import batches, checkpoint, fingerprint, models, processes, stage, store, targets
 from .ranks import ONE, Ranks, alone
 
 EVERY_SERIES = 10**12  # a stride and a batch that no split reaches: each series once, from its start
@@ -251,23 +251,50 @@ def _embedding(weights: Path | None, embedded: Path | None) -> Any:
 
 
 def _begin(
-    model: Any, snapshots: checkpoint.Snapshots, training: dict, dataset: Path, embedded: Path | None
+    model: Any, snapshots: checkpoint.Snapshots, training: dict, dataset: Path | None, embedded: Path | None
 ) -> dict[str, Any] | None:
     """The state of an interrupted training; without one, the model is fitted or gets the weights of a warm start."""
     state, warm = snapshots.resume(), snapshots.warm() if training["warm_start"] else None
-    if state is None and warm is None:
+    if state is None and warm is None and dataset is not None:
         fit(model, dataset, embedded, training["in_memory"])
-    elif state is None:
+    elif state is None and warm is not None:
         print("warm start from the previous weights", flush=True)
         model.load_state_dict(warm)
     return state
 
 
+def _statistics(data: Path | None, target: dict | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation per field of the training split; 0 and 1 where only an energy is known."""
+    if data is not None:
+        found = store.attributes(data)
+        return torch.tensor(found["mean"]), torch.tensor(found["std"])
+    if target is None:
+        raise ValueError("neither a data set nor a target is given: there is nothing to learn from")
+    shape = targets.build(target).shape
+    return torch.zeros(shape), torch.ones(shape)
+
+
+def _batches(
+    training: dict, data: Path | None, embedded: Path | None, seed: int, device: str, ranks: Ranks, reads: Any
+) -> tuple[Any, Any]:
+    """What is trained on, and, on rank 0, what is validated on."""
+    judged = training["validation"]
+    if data is None:
+        return batches.Counts(training["batch"], ranks), batches.Counts(judged["windows"] or training["batch"])
+    windows = {**training, "stride": None, "batch": judged["windows"]}
+    if judged["windows"] is None:
+        windows |= {"stride": EVERY_SERIES, "batch": EVERY_SERIES}
+    own = batches.open_split(data, embedded, "train", training, seed, device, ranks, reads)
+    if ranks.rank:
+        return own, None
+    return own, batches.open_split(data, embedded, judged["split"], windows, seed + 1, device, only=reads)
+
+
 def train(
     *,
     spec: dict,
-    dataset: Path,
     out: Path,
+    dataset: Path | None = None,
     weights: Path | None = None,
     embedded: Path | None = None,
     threads: int = 1,
@@ -275,8 +302,9 @@ def train(
 ) -> None:
     """Train `spec["part"]` (module, params, training) with `spec["seed"]` and write its weights.
 
-    `weights` and `embedded` are those of a frozen embedding, if the study has one. Interrupted by SIGTERM or
-    SIGUSR1 it saves its state, and goes on from there when it is run again.
+    It learns from `dataset`, or from the energy of `spec["target"]` (module, params) without one. `weights` and
+    `embedded` are those of a frozen embedding, if the study has one. Interrupted by SIGTERM or SIGUSR1 it saves its
+    state, and goes on from there when it is run again.
     """
     stop, ranks = Stop(), Ranks.of_environment()
     torch.set_num_threads(threads)
@@ -284,28 +312,18 @@ def train(
     inputs = [p for p in (dataset, weights, embedded) if p]
     lineage = fingerprint.digest(code, fingerprint.canonical(spec))
     key = fingerprint.digest(lineage, *(fingerprint.of(p) for p in inputs))
-    data_store, embedded_store = dataset.parent, embedded.parent if embedded else None
-    statistics = store.attributes(data_store)
-    mean, std = torch.tensor(statistics["mean"]), torch.tensor(statistics["std"])
+    data_store, embedded_store = dataset.parent if dataset else None, embedded.parent if embedded else None
+    mean, std = _statistics(data_store, spec.get("target"))
     torch.manual_seed(seed)
     embedding = _embedding(weights, embedded_store)
-    model = models.build(part, mean, std, embedding)
+    model = models.build(part, mean, std, embedding, spec.get("target"))
     snapshots = checkpoint.Snapshots(out.parent / "ckpt", key, lineage)
     first = ranks.rank == 0
     state = ranks.same(_begin(model, snapshots, part["training"], data_store, embedded_store) if first else None)
     model.load_state_dict(ranks.same(model.state_dict()))
     model.to(device).train()
     reads = getattr(model, "reads", None)
-    data = batches.open_split(data_store, embedded_store, "train", part["training"], seed, device, ranks, reads)
-    judged = part["training"]["validation"]
-    windows = {**part["training"], "stride": None, "batch": judged["windows"]}
-    if judged["windows"] is None:
-        windows |= {"stride": EVERY_SERIES, "batch": EVERY_SERIES}
-    val = (
-        batches.open_split(data_store, embedded_store, judged["split"], windows, seed + 1, device, only=reads)
-        if first
-        else None
-    )
+    data, val = _batches(part["training"], data_store, embedded_store, seed, device, ranks, reads)
     loop = Loop(model, data, val, part["training"], seed, snapshots, ranks)
     if state:
         loop.load(state)

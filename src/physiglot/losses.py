@@ -1,0 +1,56 @@
+"""What generative models are trained by. A loss that does not suit the kind of a model is a TypeError.
+
+Reduced energy u = beta E. The value of each loss is its estimate, whatever its gradient is made of.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .targets import Target
+
+ALLOWED = {"exact": "free_energy, nll", "lower_bound": "elbo, iwae", "unnormalised": "cd"}
+
+
+def needs(model: Any, kind: str, loss: str) -> None:
+    """Raises TypeError if `model` is not of the kind that `loss` acts on, and names the losses that it allows."""
+    if model.log_prob_kind != kind:
+        raise TypeError(
+            f"{loss}: needs a model whose log_prob is {kind}, and that of {type(model).__module__} is "
+            f"{model.log_prob_kind}; allowed for it: {ALLOWED.get(model.log_prob_kind, 'its own loss')}"
+        )
+
+
+def annealed(beta: float, progress: float, anneal: float | None) -> float:
+    """beta (1 − exp(−progress/anneal)): the temperature falls while the model learns; beta itself without `anneal`."""
+    return beta if not anneal else beta * (1 - math.exp(-progress / anneal))
+
+
+def free_energy(model: Any, target: Target, beta: float, n: int) -> Tensor:
+    """E_q[beta E + ln q] ≥ −ln Z by `n` samples; its gradient through them (`model.reparam`), else by the score.
+
+    The score-function gradient (R. J. Williams, Mach. Learn. 8, 229 (1992)) takes from each sample the mean of the
+    others: with the mean of all it would be too small by 1 − 1/n.
+    """
+    needs(model, "exact", "free_energy")
+    if model.reparam:
+        x, log_prob = model.sample(n)
+        return (beta * target.energy(x) + log_prob).mean()
+    with torch.no_grad():
+        x, drawn = model.sample(n)
+        value = (beta * target.energy(x) + drawn).detach()
+        advantage = (value - value.mean()) * (n / max(1, n - 1))
+    score = (advantage * model.log_prob(x)).mean()
+    return score - score.detach() + value.mean()
+
+
+def nll(model: Any, x: Tensor) -> Tensor:
+    """−E_data[ln q] of configurations x (batch, …)."""
+    needs(model, "exact", "nll")
+    return -model.log_prob(x).mean()
