@@ -51,9 +51,9 @@ def kaufman(rows: int, columns: int, k: float) -> tuple[float, float]:
     return float(free), float(-(cosh / sinh + change / total / sites))
 
 
-def torus(lattice: str, size: int, temperature: float) -> float:
-    """Energy per site of an Ising torus by transfer matrices over its rows, for rows of at most 12 sites."""
-    rows, width = lattices.shape(lattice, size)
+def aligned(lattice: str, size: int) -> np.ndarray:
+    """Σ s s' over the bonds within a row in state a and from it to the next, in state b, (a, b); rows of ≤ 12 sites."""
+    _, width = lattices.shape(lattice, size)
     if width > 12 or lattice == "chain":
         raise ValueError(f"{lattice} {size}: transfer matrices are for rows of at most 12 sites.")
     spins = 1 - 2 * (np.arange(2**width)[:, None] >> np.arange(width) & 1)
@@ -61,10 +61,16 @@ def torus(lattice: str, size: int, temperature: float) -> float:
     column = np.arange(width)
     ahead = {"square": [(column, column)], "triangular": [(column, column), (column, column - 1)]}
     pairs = ahead.get(lattice, [(column[1::2], column[1::2] - 1)])
-    aligned = (within[:, None] + np.sum([spins[:, a] @ spins[:, b].T for a, b in pairs], axis=0)).astype(float)
-    step = np.exp((aligned - aligned.max()) / temperature)
+    return (within[:, None] + np.sum([spins[:, a] @ spins[:, b].T for a, b in pairs], axis=0)).astype(float)
+
+
+def torus(lattice: str, size: int, temperature: float) -> float:
+    """Energy per site of an Ising torus by transfer matrices over its rows, for rows of at most 12 sites."""
+    rows, width = lattices.shape(lattice, size)
+    bonds = aligned(lattice, size)
+    step = np.exp((bonds - bonds.max()) / temperature)
     power = np.linalg.matrix_power(step, rows - 1)
-    return float(-np.sum((step * aligned).T * power) / np.sum(step.T * power) / width)
+    return float(-np.sum((step * bonds).T * power) / np.sum(step.T * power) / width)
 
 
 def enumerated(lattice: str, size: int, temperature: float) -> dict[str, float]:

@@ -1,0 +1,142 @@
+"""Targets of Ising spins ±1: nearest neighbours on a periodic lattice, or any symmetric couplings."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .exact import enumerate as enumeration
+from .exact import torus
+from .montecarlo import lattices
+from .targets import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+def checked(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x (batch, *shape) as floats ±1, flattened to (batch, site)."""
+    if tuple(x.shape[1:]) != shape:
+        raise ValueError(f"x of shape {tuple(x.shape)}: expected (batch, {', '.join(map(str, shape))})")
+    if not x.is_floating_point():
+        raise ValueError(f"x of type {x.dtype}: expected floating-point spins ±1")
+    if not bool((x.abs() == 1).all()):
+        raise ValueError("x: a spin is neither +1 nor −1")
+    return x.flatten(1)
+
+
+def flip(x: Tensor) -> Tensor:
+    return -x
+
+
+def magnetisation(x: Tensor) -> Tensor:
+    """|m| of each configuration."""
+    return x.flatten(1).mean(1).abs()
+
+
+def square(x: Tensor) -> Tensor:
+    """m² of each configuration."""
+    return x.flatten(1).mean(1) ** 2
+
+
+class Lattice(Target):
+    """E = −J Σ_<ij> s_i s_j on a periodic lattice of shape (rows, columns); J = ±1."""
+
+    support = "spin"
+
+    def __init__(self, lattice: str, size: int, beta: float, coupling: int = 1):
+        self.lattice, self.size, self.beta, self.coupling = lattice, size, beta, coupling
+        self.shape = lattices.shape(lattice, size)
+        self.bonds = lattices.bonds(lattice, size)
+
+    def energy(self, x: Tensor) -> Tensor:
+        one, other = (self.bonds[:, end].tolist() for end in (0, 1))
+        s = checked(x, self.shape)
+        return -self.coupling * (s[:, one] * s[:, other]).sum(1)
+
+    def exact_logZ(self, beta: float | None = None) -> float | None:
+        found = torus.solve(self.lattice, self.size, self.coupling * (self.beta if beta is None else beta))
+        return found and found[0]
+
+    @property
+    def symmetries(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        along = 2 if self.lattice == "honeycomb" else 1
+        down: dict[str, Callable[[Tensor], Tensor]] = {"down": lambda x: x.roll(1, -2)} if self.shape[0] > 1 else {}
+        return {
+            "flip": flip,
+            "right": lambda x: x.roll(along, -1),
+            "half turn": lambda x: x.flip(-1, -2),
+            **down,
+        }
+
+    @property
+    def observables(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Energy per site, |m| and m²."""
+        sites = int(np.prod(self.shape))
+        return {"energy": lambda x: self.energy(x) / sites, "|m|": magnetisation, "m²": square}
+
+    def exact_observables(self, beta: float | None = None) -> dict[str, float]:
+        beta, sites = self.beta if beta is None else beta, int(np.prod(self.shape))
+        if sites <= enumeration.LIMIT - 2:
+            found = enumeration.pairwise(self.matrix, beta)
+            return {"energy": found.energy / sites, "|m|": found.absolute, "m²": float(found.correlation.mean())}
+        solved = torus.solve(self.lattice, self.size, self.coupling * beta)
+        return {} if solved is None else {"energy": -self.coupling * solved[1] / sites}
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """The couplings (site, site); a pair with two bonds has both."""
+        sites = int(np.prod(self.shape))
+        J = np.zeros((sites, sites))
+        np.add.at(J, tuple(self.bonds.T), self.coupling)
+        return J + J.T
+
+
+class Couplings(Target):
+    """E = −½ sᵀ J s with any symmetric J; its patterns, if it has some, give overlaps as observables."""
+
+    support = "spin"
+
+    def __init__(self, couplings: np.ndarray, beta: float, patterns: np.ndarray | None = None):
+        self.couplings, self.beta, self.patterns = enumeration.checked(couplings), beta, patterns
+        self.shape = (len(self.couplings),)
+        self._known: dict[float, enumeration.Pairwise] = {}
+
+    def energy(self, x: Tensor) -> Tensor:
+        s = checked(x, self.shape)
+        return -0.5 * ((s @ s.new_tensor(self.couplings)) * s).sum(1)
+
+    def enumerated(self, beta: float | None = None) -> enumeration.Pairwise | None:
+        """All pair correlations and more, exactly; None above 22 spins."""
+        beta = self.beta if beta is None else beta
+        if beta not in self._known and len(self.couplings) <= enumeration.LIMIT:
+            self._known[beta] = enumeration.pairwise(self.couplings, beta)
+        return self._known.get(beta)
+
+    def exact_logZ(self, beta: float | None = None) -> float | None:
+        found = self.enumerated(beta)
+        return found and found.log_z
+
+    @property
+    def symmetries(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        return {"flip": flip}
+
+    @property
+    def observables(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Energy per spin and, where there are patterns, the largest overlap with one of them."""
+        found: dict[str, Any] = {"energy": lambda x: self.energy(x) / len(self.couplings)}
+        if self.patterns is not None:
+            found["overlap"] = self._overlap
+        return found
+
+    def _overlap(self, x: Tensor) -> Tensor:
+        """The largest |ξ · s| / N over the patterns."""
+        return (x @ x.new_tensor(self.patterns).T).abs().amax(1) / len(self.couplings)
+
+    def exact_observables(self, beta: float | None = None) -> dict[str, float]:
+        found = self.enumerated(beta)
+        return {} if found is None else {"energy": found.energy / len(self.couplings)}

@@ -1,0 +1,152 @@
+"""Exact values of spin models against each other and against sums over all states; the targets that offer them."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from physiglot import targets
+from physiglot.exact import enumerate as enumeration
+from physiglot.exact import torus
+from physiglot.montecarlo import autocorrelation, exact, lattices
+from physiglot.spins import Couplings, Lattice
+from physiglot.systems import ising, sk
+
+CRITICAL = np.log(1 + np.sqrt(2)) / 2
+
+
+def brute(target, beta: float) -> tuple[float, float]:
+    """ln Z and ⟨E⟩ by the target's own energy on all states."""
+    x = torch.from_numpy(enumeration.spins(int(np.prod(target.shape)))).double().unflatten(1, target.shape)
+    u = beta * target.energy(x)
+    log_z = torch.logsumexp(-u, 0)
+    return float(log_z), float((torch.exp(-u - log_z) * u).sum() / beta)
+
+
+@pytest.mark.parametrize("k", [0.1, 0.3, 0.44, CRITICAL, 0.6, 1.0])
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_kaufman_is_the_sum_over_all_states(size, k):
+    log_z, slope = torus.solve("square", size, k)
+    assert np.allclose((log_z, -slope), brute(Lattice("square", size, k), k), rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("k", [-0.7, -0.2, 0.0, 0.5])
+@pytest.mark.parametrize(
+    "lattice, size",
+    [("square", 3), ("square", 4), ("triangular", 3), ("triangular", 4), ("honeycomb", 2), ("chain", 7)],
+)
+def test_every_lattice_and_sign_is_the_sum_over_all_states(lattice, size, k):
+    target = Lattice(lattice, size, 1.0, -1 if k < 0 else 1)
+    log_z, slope = torus.solve(lattice, size, k)
+    if k == 0:
+        assert log_z == pytest.approx(lattices.sites(lattice, size) * np.log(2), abs=1e-10) and abs(slope) < 1e-10
+    else:
+        assert np.allclose((log_z, -slope * np.sign(k)), brute(target, abs(k)), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [8, 10])
+def test_kaufman_is_the_transfer_matrix(size):
+    for k in (0.3, CRITICAL):
+        assert np.allclose(torus.solve("square", size, k), torus.transfer("square", size, k), rtol=1e-12, atol=1e-10)
+
+
+def test_reference_values_of_large_tori():
+    known = {(4, 0.44): 15.5047265387, (8, 0.44): 60.0763075272, (16, 0.44): 238.3872472042}
+    for (size, k), log_z in {**known, (16, CRITICAL): 238.6422566351}.items():
+        assert torus.solve("square", size, k)[0] == pytest.approx(log_z, abs=1e-9)
+    catalan = 0.915965594177219
+    infinite = torus.solve("square", 1024, CRITICAL)[0] / 1024**2
+    assert infinite == pytest.approx(np.log(2) / 2 + 2 * catalan / np.pi, abs=1e-6)
+
+
+def test_frustration_without_a_closed_form_has_no_value():
+    assert torus.solve("square", 13, -0.3) is None and torus.solve("triangular", 15, 0.3) is None
+    assert torus.solve("square", 14, -0.3) == pytest.approx(
+        (torus.solve("square", 14, 0.3)[0], -torus.solve("square", 14, 0.3)[1])
+    )
+
+
+def test_the_reference_glass():
+    """The free energy of the glass of the reference, and its pair correlations by differentiation."""
+    for beta, free in ((0.5, -1.4830417219), (1.0, -0.8905125701)):
+        target = targets.build({"module": "sk", "params": {"sites": 20, "beta": beta}})
+        assert -target.exact_logZ() / beta / 20 == pytest.approx(free, abs=1e-9)
+    found, step = target.enumerated(), 1e-5
+    assert found.energy / 20 == pytest.approx(-0.39634251, abs=1e-8)
+    J = target.couplings.copy()
+    J[3, 15] = J[15, 3] = J[3, 15] + step
+    change = (enumeration.pairwise(J, 1.0).log_z - found.log_z) / step
+    assert change == pytest.approx(found.correlation[3, 15], abs=1e-4)
+    assert -0.5 * (target.couplings * found.correlation).sum() == pytest.approx(found.energy, abs=1e-10)
+
+
+def test_a_matrix_of_couplings_is_the_lattice():
+    lattice = Lattice("triangular", 3, 0.4)
+    dense = Couplings(lattice.matrix, 0.4)
+    assert dense.exact_logZ() == pytest.approx(lattice.exact_logZ(), abs=1e-10)
+    x = torch.from_numpy(enumeration.spins(9)).double()
+    assert torch.allclose(dense.energy(x), lattice.energy(x.unflatten(1, (3, 3))))
+
+
+@pytest.mark.parametrize("lattice", ["square", "triangular", "honeycomb", "chain"])
+@pytest.mark.parametrize("coupling", ["ferromagnetic", "antiferromagnetic"])
+def test_symmetries_leave_the_energy(lattice, coupling):
+    target = ising.target(ising.Params(lattice=lattice, size=4, beta=0.4, coupling=coupling))
+    x = torch.randn(20, *target.shape, dtype=torch.float64).sign()
+    for name, move in target.symmetries.items():
+        assert not torch.equal(move(x), x), name
+        assert torch.allclose(target.energy(move(x)), target.energy(x)), name
+
+
+def test_observables_of_all_states_have_the_exact_means():
+    for target in (Lattice("square", 4, 0.44), sk.target(sk.Params(sites=12, beta=1.0))):
+        x = torch.from_numpy(enumeration.spins(int(np.prod(target.shape)))).double().unflatten(1, target.shape)
+        p = torch.softmax(-target.beta * target.energy(x), 0)
+        known = target.exact_observables()
+        assert "energy" in known
+        for name, value in known.items():
+            assert float((p * target.observables[name](x)).sum()) == pytest.approx(value, abs=1e-10), name
+
+
+@pytest.mark.parametrize("couplings", ["gaussian", "hebb"])
+def test_chains_of_the_glass_have_the_exact_energy(couplings):
+    params = sk.Params(sites=12, beta=0.8, couplings=couplings, steps=40, sweeps=4, thermalisation=100)
+    data = sk.simulate(params, 64, np.random.default_rng(0))
+    known = sk.target(params).exact_observables()["energy"]
+    assert abs(autocorrelation.z_score(data["energy"].values, known)) < 4
+    overlap = sk.target(sk.Params(couplings="hebb", patterns=3)).observables["overlap"]
+    assert overlap(torch.from_numpy(sk.patterns(sk.Params(couplings="hebb", patterns=3))))[0] == 1
+
+
+def test_chains_of_the_lattice_store_spins_at_one_temperature():
+    """What `store: spins` keeps is what the bits say, and β is the temperature of all chains."""
+    params = {"size": 4, "beta": 0.44, "steps": 50, "sweeps": 8, "dynamics": "swendsen_wang", "thermalisation": 50}
+    data, bits = (
+        ising.simulate(ising.Params(**params, store=s), 16, np.random.default_rng(1)) for s in ("spins", "full")
+    )
+    assert set(np.unique(data["state"])) == {-1, 1} and np.allclose(data["parameters"], 1 / 0.44)
+    assert np.array_equal(np.unpackbits(bits["state"].values, axis=-1, bitorder="little") * 2.0 - 1, data["state"])
+    target = ising.target(ising.Params(**params))
+    x = torch.from_numpy(data["state"].values.reshape(-1, 4, 4)).double()
+    assert np.allclose(target.energy(x).numpy() / 16, data["energy"].values.ravel())
+    assert abs(autocorrelation.z_score(data["energy"].values, target.exact_observables()["energy"])) < 4
+    assert exact.enumerated("square", 4, 1 / 0.44)["absolute"] == pytest.approx(target.exact_observables()["|m|"])
+
+
+def test_bad_input_is_refused():
+    target = Lattice("square", 4, 0.44)
+    for x, said in ((torch.ones(2, 16), "shape"), (torch.ones(2, 4, 4).int(), "type"), (torch.zeros(2, 4, 4), "spin")):
+        with pytest.raises(ValueError, match=f"x.*{said}"):
+            target.energy(x)
+    for J, said in ((np.eye(3), "diagonal"), (np.triu(np.ones((3, 3)), 1), "symmetric"), (np.ones(3), "square")):
+        with pytest.raises(ValueError, match=said):
+            Couplings(J, 1.0)
+    with pytest.raises(ValueError, match="at most 22"):
+        enumeration.spins(23)
+    assert sk.target(sk.Params(sites=30)).exact_logZ() is None
+    with pytest.raises(ValidationError, match="beta"):
+        ising.Params(beta=0.4, temperatures=[2.0])
+    with pytest.raises(ValueError, match="beta"):
+        ising.target(ising.Params())
+    with pytest.raises(ValueError, match="coupling"):
+        ising.simulate(ising.Params(coupling="antiferromagnetic"), 1, np.random.default_rng(0))
