@@ -314,6 +314,11 @@ def test_what_a_run_cannot_do_is_refused(given, message):
         system.simulate(params, 2, np.random.default_rng(0))
 
 
+def test_a_coarse_slice_is_warned_of():
+    with pytest.warns(UserWarning, match="dtau 0.1: times the interaction 6 it is above 0.5"):
+        hubbard.checked(np.array([2.0, 6.0]), 0.1)
+
+
 def test_an_attractive_interaction_or_another_lattice_is_refused():
     with pytest.raises(ValueError, match=r"interaction -1.0: it must be finite and 0 or more \(repulsive\)"):
         hubbard.evolve("chain", 4, np.array([-1.0]), SEED, 1, beta=1.0)

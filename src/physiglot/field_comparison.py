@@ -149,5 +149,6 @@ def _draw_wake(groups: Groups, looks: dict[str, drawing.Look]) -> Figure:
             look = {**looks[study.label], "marker": "s", "markersize": 4}
             axis.plot(*_by_reynolds(study, quantity), **look)
         axis.set(xlabel="Reynolds number", ylabel=label)
-    _legend(figure, looks, [drawing.line("truth", color=drawing.TRUTH, marker="o", linewidth=2)])
+    shown = {s.label: looks[s.label] for s in studies}
+    _legend(figure, shown, [drawing.line("truth", color=drawing.TRUTH, marker="o", linewidth=2)])
     return figure

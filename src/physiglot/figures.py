@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import climate, drawing
 from .animation import Animation
+from .study import Study as Line
 
 if TYPE_CHECKING:
-    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -73,26 +72,8 @@ def animation(run: climate.Run, params: Params, series: int = 4, steps: int = 32
     return drawing.comets(states, ("truth", "prediction"), run.names[0], run.names[-1], unit, frames)
 
 
-@dataclass(frozen=True)
-class Study:
-    """One line of a table, with all its seeds; `label` names the model, the same for every dataset."""
-
-    name: str
-    variant: str
-    dataset: str
-    truth: dict[str, xr.Dataset]
-    predictions: list[dict[str, xr.Dataset]]
-    metrics: list[dict[str, float]]
-    published: dict[str, float]
-    label: str
-    params: Params
-
-    def number(self, metric: str) -> tuple[float, float] | None:
-        """Mean and standard error over the seeds that have the metric; of one seed, its own; else None."""
-        values = [m[metric] for m in self.metrics if metric in m]
-        if len(values) > 1:
-            return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-        return (values[0], self.metrics[0].get(f"{metric}_stderr", 0.0)) if values else None
+class Study(Line):
+    """A forecast and its error over time."""
 
     @property
     def growth(self) -> tuple[np.ndarray, np.ndarray]:

@@ -207,8 +207,10 @@ def checked(interactions: np.ndarray, dtau: float) -> np.ndarray:
         raise ValueError(
             f"dtau {dtau}: times the interaction {largest:g} it is above 1; allowed: up to {1 / largest:.3g}."
         )
-    if dtau * largest > 0.9:
-        warnings.warn(f"dtau {dtau}: times the interaction {largest:g} it is above 0.9", stacklevel=3)
+    if dtau * largest > 0.5:
+        warnings.warn(
+            f"dtau {dtau}: times the interaction {largest:g} it is above 0.5, and the Trotter error large", stacklevel=3
+        )
     return found
 
 

@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ..study import Study as Line
 from . import exact
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-@dataclass(frozen=True)
-class Study:
-    """As the table opens it; `label` names the model, the same for every data set.
+class Study(Line):
+    """A mean is that of the seeds that have a value: `no_crossing` is the share of those that have none."""
 
-    A mean is that of the seeds that have a value (`PARTIAL`): `no_crossing` is the share of those that have none.
-    """
-
-    PARTIAL: ClassVar[bool] = True
-
-    name: str
-    variant: str
-    dataset: str
-    truth: dict[str, xr.Dataset]
-    predictions: list[dict[str, xr.Dataset]]
-    metrics: list[dict[str, float]]
-    published: dict[str, float]
-    label: str
-    params: Any
-
-    def number(self, metric: str) -> tuple[float, float] | None:
-        """Mean and standard error over the seeds that have a value; of one seed its own error; None without any."""
-        values = [m[metric] for m in self.metrics if m.get(metric) is not None]
-        if len(values) > 1:
-            return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-        if not values:
-            return None
-        own = next(m for m in self.metrics if m.get(metric) is not None)
-        return float(values[0]), own.get(f"{metric}_stderr") or 0.0
+    PARTIAL = True
 
     @property
     def first(self) -> xr.Dataset:

@@ -50,6 +50,11 @@ def cumulants(data: xr.Dataset, chains: np.ndarray | None = None) -> tuple[np.nd
     return levels, 1 - fourth / (3 * second**2)
 
 
+def bootstrap(data: xr.Dataset, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """U₄ (resample, temperature) of resampled chains."""
+    return np.stack([cumulants(data, resampled(data["parameters"].values[:, 0], rng))[1] for _ in range(resamples)])
+
+
 def root(t: np.ndarray, difference: np.ndarray) -> float:
     """The root within the range of a parabola through the differences; NaN if it has none or two."""
     centre = t.mean()
@@ -72,10 +77,9 @@ def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], pa
     other, high = cumulants(large)
     if len(t) < 4 or not np.array_equal(t, other):
         raise ValueError(f"temperatures {t.tolist()} and {other.tolist()}: both sizes need the same four or more")
-    rng, found = np.random.default_rng(0), []
-    for _ in range(params.resamples):
-        pair = [cumulants(data, resampled(data["parameters"].values[:, 0], rng))[1] for data in (small, large)]
-        found.append(root(t, pair[1] - pair[0]))
+    rng = np.random.default_rng(0)
+    again = [bootstrap(data, params.resamples, rng) for data in (small, large)]
+    found = [root(t, difference) for difference in again[1] - again[0]]
     crossing, spent = root(t, high - low), updates(small) + updates(large)
     metrics = {"binder_crossing": crossing, "binder_crossing_stderr": float(np.nanstd(found)), "updates": spent}
     metrics |= {} if params.budget is None else {"cost": spent / params.budget}
@@ -83,11 +87,14 @@ def evaluate(truth: dict[str, xr.Dataset], prediction: dict[str, xr.Dataset], pa
     return metrics | ({} if transition is None else {"binder_deviation": crossing - transition})
 
 
-def _figure(truth: dict[str, xr.Dataset]) -> Figure:
+def _figure(truth: dict[str, xr.Dataset], resamples: int) -> Figure:
     figure, axes = drawing.panels(1, 1, 5.4, 3.6)
     for k, name in enumerate(("small", "large")):
-        t, u = cumulants(truth[name])
-        axes[0, 0].plot(t, u, marker="o", color=drawing.PALETTE[k], label=f"L = {truth[name].attrs['size']}")
+        data = truth[name].load()
+        t, u = cumulants(data)
+        error = bootstrap(data, resamples, np.random.default_rng(0)).std(0)
+        look = {"marker": "o", "markersize": 4, "capsize": 2, "color": drawing.PALETTE[k]}
+        axes[0, 0].errorbar(t, u, error, label=f"L = {data.attrs['size']}", **look)
     if (transition := exact.transition(truth["small"].attrs)) is not None:
         axes[0, 0].axvline(transition, label="transition", **drawing.EXACT)
     axes[0, 0].set(xlabel="T (J/k_B)", ylabel="U₄ = 1 − ⟨m⁴⟩ / 3⟨m²⟩²")
@@ -100,10 +107,10 @@ def plot(
 ) -> dict[str, Figure]:
     """The cumulants of both sizes."""
     with drawing.style():
-        return {"binder": _figure(truth)}
+        return {"binder": _figure(truth, params.resamples)}
 
 
 def compare(studies: list[Study]) -> dict[str, Figure]:
     """The cumulants of the first study."""
     with drawing.style():
-        return {"binder": _figure(studies[0].truth)}
+        return {"binder": _figure(studies[0].truth, studies[0].params.resamples)}
