@@ -1,8 +1,9 @@
 """Keep the table of a paper with what made it: `python docs/results.py koopman "<command>"`, in the folder that ran it.
 
-Writes docs/results/<paper>.csv and, beside it, <paper>.json: command, hardware, versions, time, and for every study
-and seed the fingerprints of its code, specification, inputs and outputs, stage by stage. With a name and systems,
-`python docs/results.py koopman "<command>" fields cylinder gray_scott`, only their studies, under that name.
+The rows of papers/<paper>/table.csv take the place of the same studies' rows in docs/results/<paper>.csv, or of another
+name that is given as a third argument; all other rows stay. So a table can be made in parts, each with its command, as
+with `--config only=…`. <name>.json has for every part its command, hardware, versions and time, and for each of its
+runs the fingerprints of code, specification, inputs and outputs, stage by stage.
 """
 
 import csv
@@ -15,6 +16,7 @@ from pathlib import Path
 
 LIBRARIES = ("torch", "numpy", "numba", "zarr", "snakemake")
 KEPT = ("stage", "output", "fingerprint", "code", "inputs", "git", "seconds", "cpu_seconds", "peak_mib")
+OUT = Path("docs/results")
 
 
 def processor() -> str:
@@ -22,38 +24,61 @@ def processor() -> str:
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
-def records(paper: str) -> list[dict]:
-    """The finished run records of a paper and of the data it read, in the order in which they began."""
+def records(paper: str, studies: set[str], systems: set[str]) -> list[dict]:
+    """The finished run records of these studies and of the data they read, in the order in which they began."""
     found = [
         json.loads(path.read_text()) for top in ("data", "runs", "papers") for path in Path(top).rglob("*.run.json")
     ]
-    wanted = [r for r in found if r["status"] == "FINISHED" and r["about"].get("paper", paper) == paper]
+    finished = [r for r in found if r["status"] == "FINISHED" and r["about"].get("paper", paper) == paper]
+    wanted = [r for r in finished if r["about"].get("study", "") in studies or r["about"].get("system") in systems]
     return sorted(wanted, key=lambda r: r["start"])
 
 
-def keep(source: Path, out: Path, studies: set[str]) -> None:
-    """The rows of these studies."""
-    with source.open() as file:
-        header, *rows = csv.reader(file)
-    with out.open("w") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *(row for row in rows if row[0] in studies)])
+def rows(path: Path) -> list[list[str]]:
+    with path.open() as file:
+        return list(csv.reader(file))
 
 
-def main(paper: str, command: str, name: str = "", *systems: str) -> None:
-    out, name = Path("docs/results"), name or paper
-    out.mkdir(exist_ok=True)
+def merged(old: list[list[str]], new: list[list[str]]) -> list[list[str]]:
+    """The new rows of each study in the place of its old ones; studies that are new come last."""
+    header, *given = new
+    replaced = {row[0]: [r for r in given if r[0] == row[0]] for row in given}
+    kept = {row[0]: [r for r in old[1:] if r[0] == row[0]] for row in old[1:]}
+    return [header, *(row for study in {**kept, **replaced}.values() for row in study)]
+
+
+def part(paper: str, command: str, studies: list[str]) -> dict:
+    """What made these rows."""
     known = json.loads(Path(".physiglot/studies.json").read_text())
-    studies = {study for study, s in known.items() if s["paper"] == paper and s["system"] in (systems or {s["system"]})}
-    keep(Path(f"papers/{paper}/table.csv"), out / f"{name}.csv", studies)
-    among = {known[study]["system"] for study in studies}
-    made = [r for r in records(paper) if r["about"].get("study", "") in studies or r["about"].get("system") in among]
-    hardware = f"{processor()}, {os.cpu_count()} cores, no GPU"
-    libraries = {name: version(name) for name in LIBRARIES}
-    kept = [{key: r.get(key) for key in KEPT} for r in made]
-    total = round(sum(r["cpu_seconds"] for r in made) / 60, 1)
-    about = {"command": command, "hardware": hardware, "libraries": libraries, "cpu_minutes": total, "runs": kept}
-    (out / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
-    print(f"{len(kept)} runs, {total} CPU minutes")
+    made = records(paper, set(studies), {known[study]["system"] for study in studies})
+    return {
+        "command": command,
+        "hardware": f"{processor()}, {os.cpu_count()} cores, no GPU",
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "cpu_minutes": round(sum(r["cpu_seconds"] for r in made) / 60, 1),
+        "studies": studies,
+        "runs": [{key: r.get(key) for key in KEPT} for r in made],
+    }
+
+
+def without(parts: list[dict], studies: list[str]) -> list[dict]:
+    """The parts that still stand for some row."""
+    left = [{**p, "studies": [s for s in p["studies"] if s not in studies]} for p in parts]
+    return [p for p in left if p["studies"]]
+
+
+def main(paper: str, command: str, name: str = "") -> None:
+    OUT.mkdir(exist_ok=True)
+    table, about = OUT / f"{name or paper}.csv", OUT / f"{name or paper}.json"
+    new = rows(Path(f"papers/{paper}/table.csv"))
+    studies = list(dict.fromkeys(row[0] for row in new[1:]))
+    old = rows(table) if table.is_file() else new[:1]
+    parts = json.loads(about.read_text())["parts"] if about.is_file() else []
+    fresh = part(paper, command, studies)
+    with table.open("w") as file:
+        csv.writer(file, lineterminator="\n").writerows(merged(old, new))
+    about.write_text(json.dumps({"parts": [*without(parts, studies), fresh]}, indent=1) + "\n")
+    print(f"{len(studies)} studies, {len(fresh['runs'])} runs, {fresh['cpu_minutes']} CPU minutes")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The documentation is true: its examples run, its tables are those of the results, its links lead somewhere."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -34,13 +35,17 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
-@pytest.fixture(scope="module")
-def refresh():
-    """The script docs/refresh.py as a module."""
-    spec = importlib.util.spec_from_file_location("refresh", HOME / "docs/refresh.py")
+def script(name: str):
+    """The script docs/<name>.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, HOME / f"docs/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def refresh():
+    return script("refresh")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,22 @@ def project(tmp_path_factory) -> Project:
 def test_the_tables_of_the_readme_are_those_of_the_results(refresh):
     assert "<!-- table:koopman -->" in refresh.readme()
     assert (HOME / "README.md").read_text() == refresh.readme(), "run: python docs/refresh.py"
+
+
+def test_results_are_kept_in_parts():
+    results = script("results")
+    old = [["study", "value"], ["a", "1"], ["a", "2"], ["b", "3"]]
+    new = [["study", "value"], ["c", "9"], ["a", "7"]]
+    assert results.merged(old, new) == [["study", "value"], ["a", "7"], ["b", "3"], ["c", "9"]]
+    parts = [{"command": "x", "studies": ["a", "b"]}, {"command": "y", "studies": ["a"]}]
+    assert results.without(parts, ["a", "c"]) == [{"command": "x", "studies": ["b"]}]
+
+
+@pytest.mark.parametrize("table", sorted((HOME / "docs/results").glob("*.csv")), ids=lambda path: path.stem)
+def test_every_row_of_the_results_has_its_command(table):
+    made = [s for part in json.loads(table.with_suffix(".json").read_text())["parts"] for s in part["studies"]]
+    rows = [line.split(",")[0] for line in table.read_text().splitlines()[1:]]
+    assert sorted(made) == sorted(set(rows))
 
 
 def test_the_page_of_all_keys_is_up_to_date(refresh):

@@ -54,14 +54,25 @@ def test_an_overlay_changes_no_other_entry_that_shares_an_anchor(tmp_path):
     assert {name: s["params"]["size"] for name, s in laid["systems"].items()} == {"a": 2, "b": 1, "c": 1}
 
 
-def test_only_the_studies_of_some_systems(tmp_path):
+def test_only_some_studies(tmp_path):
     values = {
         "systems": {"a": {}, "b": {}},
-        "studies": {"x": {"system": "a", "paper": "p"}, "y": {"system": "b", "paper": "q"}},
+        "studies": {
+            "x_1": {"system": "a", "paper": "p"},
+            "x_2": {"system": "a", "paper": "p", "weights": "x_1"},
+            "y": {"system": "b", "paper": "q"},
+        },
         "papers": {"p": {}, "q": {}},
     }
-    kept = config.expand({**values, "only": "a"}, tmp_path)
-    assert kept == {"systems": values["systems"], "studies": {"x": values["studies"]["x"]}, "papers": {"p": {}}}
-    assert config.expand({**values, "only": ["a", "b"]}, tmp_path) == values
-    with pytest.raises(ConfigError, match="only: 'c': not defined; allowed: a, b"):
-        config.expand({**values, "only": "c"}, tmp_path)
+
+    def kept(only):
+        found = config.expand({**values, "only": only}, tmp_path)
+        assert found["systems"] == values["systems"] and "only" not in found
+        return list(found["studies"]), list(found["papers"])
+
+    assert kept("a") == (["x_1", "x_2"], ["p"])
+    assert kept("x_2") == (["x_1", "x_2"], ["p"])
+    assert kept("*_1") == (["x_1"], ["p"])
+    assert kept(["b", "x_1"]) == (["x_1", "y"], ["p", "q"])
+    with pytest.raises(ConfigError, match="only: 'c': no study or its system"):
+        kept(["a", "c"])

@@ -5,6 +5,7 @@ exist, and the parameters of every system, model and task against the `Params` o
 taken out of the source without importing torch or numba, see `symbols`).
 """
 
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -211,25 +212,28 @@ def validate(values: dict) -> Config:
 def expand(values: dict, folder: Path) -> dict:
     """`values` laid over the file that its key `base` names (relative to `folder`), if it has one, and unrolled.
 
-    `only`, a system or a list of them, leaves out the studies of all others.
+    `only`, a name of studies or systems with wildcards or a list of them, leaves out all other studies.
     """
     return _kept(repeat.unrolled(_laid(values, folder)))
 
 
 def _kept(values: dict) -> dict:
-    """Without the studies of systems that the key `only` does not name, and papers that have no other."""
+    """The studies that the patterns `only` match by name or by system, those whose weights they use, their papers."""
     only, values = values.get("only"), {k: v for k, v in values.items() if k != "only"}
     if only is None:
         return values
-    names = [only] if isinstance(only, str) else only
-    for name in names:
-        if name not in values.get("systems", {}):
+    studies, names = values["studies"], set()
+    for pattern in [only] if isinstance(only, str) else only:
+        found = {k for k, s in studies.items() if fnmatch(k, pattern) or fnmatch(s["system"], pattern)}
+        if not found:
             raise ConfigError(
-                f"configuration error: only: {name!r}: not defined; allowed: {', '.join(values['systems'])}"
+                f"configuration error: only: {pattern!r}: no study or its system; allowed: their names, with * and ?"
             )
-    studies = {k: s for k, s in values["studies"].items() if s["system"] in names}
-    papers = {s["paper"] for s in studies.values()}
-    return {**values, "studies": studies, "papers": {k: p for k, p in values["papers"].items() if k in papers}}
+        names |= found
+    names |= {s["weights"] for k, s in studies.items() if k in names and s.get("weights")}
+    kept = {k: s for k, s in studies.items() if k in names}
+    papers = {s["paper"] for s in kept.values()}
+    return {**values, "studies": kept, "papers": {k: p for k, p in values["papers"].items() if k in papers}}
 
 
 def _laid(values: dict, folder: Path) -> dict:
