@@ -12,8 +12,13 @@ from physiglot import batches, checkpoint, models, targets, train
 from physiglot.config import Training
 
 ISING = {"module": "ising", "params": {"size": 3, "beta": 0.4}}
+DUAL = {"module": "ising_dual", "params": {"size": 4}}
 # Model -> (parameters, target, source of its training), as often as it is to be tried.
-TRIED = {"product": [({}, ISING, "energy"), ({"z2": True}, ISING, "energy")]}
+TRIED = {
+    "product": [({}, ISING, "energy"), ({"z2": True}, ISING, "energy")],
+    "coupling": [({}, DUAL, "energy"), ({"univariate": "spline", "z2": False}, DUAL, "energy")],
+    "nnrg": [({}, DUAL, "energy")],
+}
 CASES = [
     (name, *case)
     for name in found("models")
