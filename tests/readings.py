@@ -3,6 +3,9 @@
 import numpy as np
 import xarray as xr
 
+from physiglot import fingerprint
+from physiglot.exact.chains import tfi
+
 TRANSITION = 2 / np.log(1 + np.sqrt(2))
 SQUARE = {"system": "ising", "lattice": "square", "size": 8, "sites": 64, "sweeps": 1}
 MADE_BY = {"model": "flip_logistic", "steps": 10, "windows": [[0.0, 1.0], [4.0, 5.0]], "labels": "windows"}
@@ -81,4 +84,21 @@ def relaxation(middle: float = TRANSITION, exponent: float = 0.0577) -> tuple[di
     return asked, {"decay": series(temperature, m, 2)}, {"decay": average}
 
 
-READ = {"critical_temperature": crossing, "confusion": confusion, "binder": binder, "relaxation": relaxation}
+def ground_state(sites: int = 6, error: float = 1e-3) -> tuple[dict, dict, dict]:
+    """Chains of local energies around E0 (1 − `error`) of the critical Ising chain."""
+    rng = np.random.default_rng(4)
+    target = {"module": "tfi_chain", "params": {"sites": sites}}
+    energy = tfi(sites, 1.0) * (1 - error) + 0.01 * rng.standard_normal(400)
+    drawn = {"x": (("sample", "site"), rng.choice(np.array([-1, 1], np.int8), (400, sites)))}
+    drawn |= {"energy": (("sample",), energy), "chain": (("sample",), np.repeat(np.arange(8), 50))}
+    data = xr.Dataset(drawn, attrs={"target": fingerprint.canonical(target), "parameters": 7})
+    return {"samples": {"ground": {"count": 400}}}, {}, {"ground": data}
+
+
+READ = {
+    "critical_temperature": crossing,
+    "confusion": confusion,
+    "binder": binder,
+    "relaxation": relaxation,
+    "ground_state": ground_state,
+}

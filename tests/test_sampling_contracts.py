@@ -13,11 +13,13 @@ from physiglot.config import Training
 
 ISING = {"module": "ising", "params": {"size": 3, "beta": 0.4}}
 DUAL = {"module": "ising_dual", "params": {"size": 4}}
+CHAINS = [{"module": "tfi_chain", "params": {"sites": 4}}, {"module": "heisenberg_chain", "params": {"sites": 4}}]
 # Model -> (parameters, target, source of its training), as often as it is to be tried.
 TRIED = {
     "product": [({}, ISING, "energy"), ({"z2": True}, ISING, "energy")],
     "coupling": [({}, DUAL, "energy"), ({"univariate": "spline", "z2": False}, DUAL, "energy")],
     "nnrg": [({}, DUAL, "energy")],
+    "rbm_state": [({"chains": 16}, CHAINS[0], "energy"), ({"numbers": "complex", "chains": 16}, CHAINS[1], "energy")],
 }
 CASES = [
     (name, *case)
@@ -78,6 +80,9 @@ def test_samples_are_configurations_of_the_target(trained):
     found, target = drawn(trained.model, trained.target), trained.target
     assert found["x"].shape == (20, *target.shape)
     assert all(len(values) == 20 for values in found.values())
+    if hasattr(target, "connected"):
+        assert set(found["x"].unique().tolist()) <= {-1, 1} and torch.isfinite(found["energy"]).all()
+        return
     if target.support == "spin":
         assert found["x"].dtype == torch.int8 and set(found["x"].unique().tolist()) <= {-1, 1}
     assert found["energy"].dtype == torch.float64

@@ -111,7 +111,10 @@ class Training(Strict):
     batch: int = Field(64, ge=1, description="windows per step")
     epochs: int | None = Field(None, ge=0, description="passes through the training split, instead of steps")
     steps: int | None = Field(None, ge=0, description="optimiser steps, instead of epochs")
-    optimizer: Literal["adam", "adamw"] = Field("adam", description="Adam, or Adam with decoupled weight decay")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        "adam",
+        description="Adam, Adam with decoupled weight decay, or plain descent, for models whose gradient is the step",
+    )
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of the optimiser")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")

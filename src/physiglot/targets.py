@@ -55,6 +55,7 @@ class Hamiltonian:
     """A quantum system on spins ±1; energies in its own units."""
 
     shape: tuple[int, ...]
+    moves: Literal["flip", "exchange"]  # the spins that a sampler may change together; exchanges keep Σ σᶻ
 
     def connected(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x' (batch, k, *shape) and ⟨x|H|x'⟩ (batch, k): all configurations reached from x, itself first; 0 pads."""

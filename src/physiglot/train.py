@@ -54,9 +54,11 @@ class Weights:
         self.mean = self.live.detach().clone()
 
     def optimizer(self, training: dict) -> torch.optim.Optimizer:
+        given = {"lr": training["lr"], "weight_decay": training["weight_decay"]}
+        if training["optimizer"] == "sgd":
+            return torch.optim.SGD([self.live], **given, fused=True)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training["optimizer"]]
-        given = {"lr": training["lr"], "weight_decay": training["weight_decay"], "eps": training["eps"]}
-        return kind([self.live], **given, fused=True)
+        return kind([self.live], **given, eps=training["eps"], fused=True)
 
     @torch.no_grad()
     def gather(self, largest: float | None, ranks: Ranks) -> None:

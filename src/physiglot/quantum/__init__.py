@@ -1,0 +1,1 @@
+"""Spin chains and variational Monte Carlo."""
