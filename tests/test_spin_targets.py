@@ -118,19 +118,22 @@ def test_chains_of_the_glass_have_the_exact_energy(couplings):
     assert overlap(torch.from_numpy(sk.patterns(sk.Params(couplings="hebb", patterns=3))))[0] == 1
 
 
-def test_chains_of_the_lattice_store_spins_at_one_temperature():
-    """What `store: spins` keeps is what the bits say, and β is the temperature of all chains."""
+def test_chains_at_one_temperature_are_configurations_of_the_target():
+    """The packed bytes of a data set, as floats, are the ±1 whose energy the chain noted; the mean is exact."""
     params = {"size": 4, "beta": 0.44, "steps": 50, "sweeps": 8, "dynamics": "swendsen_wang", "thermalisation": 50}
-    data, bits = (
-        ising.simulate(ising.Params(**params, store=s), 16, np.random.default_rng(1)) for s in ("spins", "full")
-    )
-    assert set(np.unique(data["state"])) == {-1, 1} and np.allclose(data["parameters"], 1 / 0.44)
-    assert np.array_equal(np.unpackbits(bits["state"].values, axis=-1, bitorder="little") * 2.0 - 1, data["state"])
-    target = ising.target(ising.Params(**params))
-    x = torch.from_numpy(data["state"].values.reshape(-1, 4, 4)).double()
+    data, target = (f(ising.Params(**params)) for f in (chains_of_sixteen, ising.target))
+    assert np.allclose(data["parameters"], 1 / 0.44)
+    x = target.configurations(torch.from_numpy(data["state"].values).float())
+    assert x.shape == (800, 4, 4) and torch.equal(target.configurations(x.flatten(1)), x)
     assert np.allclose(target.energy(x).numpy() / 16, data["energy"].values.ravel())
     assert abs(autocorrelation.z_score(data["energy"].values, target.exact_observables()["energy"])) < 4
     assert exact.enumerated("square", 4, 1 / 0.44)["absolute"] == pytest.approx(target.exact_observables()["|m|"])
+    with pytest.raises(ValueError, match="3 fields"):
+        target.configurations(torch.zeros(2, 1, 3))
+
+
+def chains_of_sixteen(params: ising.Params):
+    return ising.simulate(params, 16, np.random.default_rng(1))
 
 
 def test_bad_input_is_refused():

@@ -43,10 +43,12 @@ def free_energy(model: Any, target: Target, beta: float, n: int) -> Tensor:
         x, log_prob = model.sample(n)
         return (beta * target.energy(x) + log_prob).mean()
     with torch.no_grad():
-        x, drawn = model.sample(n)
-        value = (beta * target.energy(x) + drawn).detach()
-        advantage = (value - value.mean()) * (n / max(1, n - 1))
-    score = (advantage * model.log_prob(x)).mean()
+        draw = getattr(model, "configurations", None)
+        x = draw(n) if draw else model.sample(n)[0]
+    log_prob = model.log_prob(x)
+    value = (beta * target.energy(x) + log_prob).detach()
+    advantage = (value - value.mean()) * (n / max(1, n - 1))
+    score = (advantage * log_prob).mean()
     return score - score.detach() + value.mean()
 
 

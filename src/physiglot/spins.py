@@ -53,6 +53,18 @@ class Lattice(Target):
         self.shape = lattices.shape(lattice, size)
         self.bonds = lattices.bonds(lattice, size)
 
+    def configurations(self, state: Tensor) -> Tensor:
+        """±1 of states (…, site) or, as the chains store them, (…, byte) with the sites as bits, lowest first."""
+        sites, fields = int(np.prod(self.shape)), state.shape[-1]
+        if fields == sites:
+            return state.reshape(-1, *self.shape)
+        if fields != -(-sites // 8):
+            raise ValueError(
+                f"state with {fields} fields: {sites} spins are that many fields, or {-(-sites // 8)} bytes"
+            )
+        bits = state.long()[..., None].bitwise_right_shift(state.new_tensor(range(8)).long()) & 1
+        return (2 * bits.flatten(-2)[..., :sites] - 1).to(state.dtype).reshape(-1, *self.shape)
+
     def energy(self, x: Tensor) -> Tensor:
         one, other = (self.bonds[:, end].tolist() for end in (0, 1))
         s = checked(x, self.shape)

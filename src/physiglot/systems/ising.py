@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..spins import Lattice
 
 PAPER_WINDOWS = [[0.0, 1.0], [4.0, 5.0]]
+TARGET = ("lattice", "size", "beta", "coupling")
 
 
 class Params(Run):
@@ -42,10 +43,8 @@ class Params(Run):
         "512 chains at once; a sweep of wolff is one cluster",
     )
     start: Literal["hot", "ordered"] = Field("hot", description="every spin at random, or all up (Ding 2022: hot)")
-    store: Literal["full", "spins", "none"] = Field(
-        "full",
-        description="full: spins as bits; spins: as ±1, one byte each, what generative models learn from; "
-        "none: energy and magnetisation stand in for the state",
+    store: Literal["full", "none"] = Field(
+        "full", description="full: spins as bits; none: energy and magnetisation stand in for the state"
     )
     beta: float | None = Field(
         None,
@@ -67,10 +66,9 @@ class Params(Run):
 def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Dataset:
     """`state` (member, time, field) uint8: byte k has the sites 8k … 8k+7, lowest bit first, set for spin up.
 
-    `chains.unpack` gives ±1, which `store: spins` keeps as int8. `parameters` (member, parameter) has the temperature;
-    `energy`, `magnetisation` (per site) and `flips`, the fraction of spins that differ from the step before, are
-    (member, time); with cluster dynamics, also `cluster`, the share of sites in the Wolff cluster or Σ |C|²/N² of
-    Swendsen–Wang.
+    `chains.unpack` gives ±1. `parameters` (member, parameter) has the temperature; `energy`, `magnetisation` (per
+    site) and `flips`, the fraction of spins that differ from the step before, are (member, time); with cluster
+    dynamics, also `cluster`, the share of sites in the Wolff cluster or Σ |C|²/N² of Swendsen–Wang.
     """
     if params.coupling != "ferromagnetic":
         raise ValueError(
@@ -78,7 +76,7 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
         )
     cold = None if params.beta is None else np.full(members, 1 / params.beta)
     temperatures = params.drawn(members, rng, PAPER_WINDOWS) if cold is None else cold
-    full, sites = params.store != "none", lattices.sites(params.lattice, params.size)
+    full, sites = params.store == "full", lattices.sites(params.lattice, params.size)
     trajectory = ising.evolve(
         params.lattice,
         params.size,
@@ -95,11 +93,8 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
     observables = {name: getattr(trajectory, name) for name in names}
     attributes = params.model_dump(include={"lattice", "size", "dynamics", "start", "sweeps", "thermalisation"})
     attributes = {"system": "ising", "sites": sites, **attributes}
-    states, kind = trajectory.states, "byte"
-    if params.store == "spins":
-        states, kind = chains.unpack(states, sites), "spin"
-    fields = [f"{kind}{i}" for i in range(states.shape[2])] if full else []
-    return chains.dataset(states, fields, temperatures, observables, params, attributes)
+    fields = [f"byte{i}" for i in range(trajectory.states.shape[2])] if full else []
+    return chains.dataset(trajectory.states, fields, temperatures, observables, params, attributes)
 
 
 def target(params: Params) -> Lattice:

@@ -19,6 +19,8 @@ from ..strict import Strict
 if TYPE_CHECKING:
     from ..spins import Couplings
 
+TARGET = ("sites", "beta", "couplings", "patterns", "disorder")
+
 
 class Params(Strict):
     sites: int = Field(20, ge=2, le=4096, description="spins N")
