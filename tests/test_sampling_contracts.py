@@ -20,6 +20,7 @@ TRIED = {
     "coupling": [({}, DUAL, "energy"), ({"univariate": "spline", "z2": False}, DUAL, "energy")],
     "nnrg": [({}, DUAL, "energy")],
     "rbm_state": [({"chains": 16}, CHAINS[0], "energy"), ({"numbers": "complex", "chains": 16}, CHAINS[1], "energy")],
+    "vae": [({}, ISING, "data")],
 }
 CASES = [
     (name, *case)

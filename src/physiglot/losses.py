@@ -56,3 +56,15 @@ def nll(model: Any, x: Tensor) -> Tensor:
     """−E_data[ln q] of configurations x (batch, …)."""
     needs(model, "exact", "nll")
     return -model.log_prob(x).mean()
+
+
+def elbo(model: Any, x: Tensor) -> Tensor:
+    """−⟨evidence lower bound⟩ of configurations x (batch, …): reconstruction and KL, nats per configuration."""
+    needs(model, "lower_bound", "elbo")
+    return -model.elbo(x).mean()
+
+
+def iwae(model: Any, x: Tensor, count: int) -> Tensor:
+    """−⟨importance-weighted bound⟩ of x (batch, …) with `count` latents of each; one has the mean of the ELBO."""
+    needs(model, "lower_bound", "iwae")
+    return -model.iwae(x, count).mean()
