@@ -50,7 +50,7 @@ $(VENV)-montecarlo/.installed: benchmarks/requirements-montecarlo.txt
 bench: setup $(VENV)-bench/.installed $(VENV)-montecarlo/.installed ## the ratios against the peers, some minutes each
 	PYTHONPATH=src $(VENV)-bench/bin/python -m benchmarks.lorenz
 	for name in ising random_site; do PYTHONPATH=src $(VENV)-montecarlo/bin/python -m benchmarks.$$name || exit 1; done
-	for name in xy cylinder storage training rollout workflow gray_scott surrogate_gray_scott; do python -m benchmarks.$$name || exit 1; done
+	for name in xy cylinder storage training rollout workflow gray_scott surrogate_gray_scott autoregressive_sampling; do python -m benchmarks.$$name || exit 1; done
 
 docs: setup ## the tables of the README and docs/configuration.md, from docs/results and the schema
 	python docs/refresh.py
