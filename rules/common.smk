@@ -190,31 +190,30 @@ def ask_checkpoints(s):
         checkpoints.dataset.get(system=s.system, dataset=s.dataset)
 
 
-def known(path):
+def known(path, reads=lambda w: True):
     """An input of what lies below the dataset: this path, once the blocks and the dataset are known.
 
     Every rule below the checkpoints must ask them; otherwise a block made again with the same content
-    would run the whole chain.
+    would run the whole chain. A job that does not read data (`reads`) is not below them.
     """
 
     def input_of(w):
-        ask_checkpoints(study(w))
+        if reads(w):
+            ask_checkpoints(study(w))
         return path(w) if callable(path) else path.format(**w)
 
     return input_of
 
 
-def learnt(path):
-    """As `known`, for what stands above the dataset where a model learns from the energy of its system alone."""
-
-    def input_of(w):
-        return (path(w) if callable(path) else path.format(**w)) if from_energy(w) else known(path)(w)
-
-    return input_of
+def learns_data(w):
+    """Whether the training reads a data set: a model may learn from the energy of its system alone."""
+    return model(w).training.source == "data"
 
 
-def from_energy(w):
-    return model(w).training.source == "energy"
+def draws_data(w):
+    """Whether the prediction reads it: for a model of data, or to stand beside its samples."""
+    beside = any(asked.get("split") is not None for asked in task(w).params.get("samples", {}).values())
+    return study(w).dataset is not None and (learns_data(w) or beside)
 
 
 def dataset_file(w):
@@ -222,9 +221,9 @@ def dataset_file(w):
     return f"data/{s.system}/datasets/{s.dataset}.zarr/zarr.json" if s.dataset is not None else []
 
 
-def data_file(w):
-    """What the training and the prediction read."""
-    return [] if from_energy(w) else dataset_file(w)
+def data_file(reads):
+    """The data set where it is read."""
+    return lambda w: dataset_file(w) if reads(w) else []
 
 
 def weights_file(w):

@@ -1,8 +1,8 @@
 rule train:
     input:
-        dataset=learnt(data_file),
-        weights=learnt(embedding_file),
-        embedded=learnt(embedded_file),
+        dataset=known(data_file(learns_data), learns_data),
+        weights=known(embedding_file, learns_data),
+        embedded=known(embedded_file, learns_data),
     output:
         "runs/{study}/{seed}/{part}/weights.pt",
     log:
@@ -60,8 +60,8 @@ rule embed:
 
 rule predict:
     input:
-        dataset=learnt(data_file),
-        weights=learnt(weights_file),
+        dataset=known(data_file(draws_data), draws_data),
+        weights=known(weights_file, draws_data),
     output:
         "runs/{study}/{seed}/prediction.zarr/zarr.json",
     log:

@@ -59,6 +59,24 @@ def _reading(model: Any, data: Any, reading: dict, options: dict) -> Any:
     return xr.Dataset({name: (dims[name], values) for name, values in found.items()}, attrs={"made_by": made_by})
 
 
+def _beside(model: Any, target: Any, data: Any, ask: dict) -> dict[str, Any]:
+    """What the model says of configurations of the target, (member, time): `reference_energy`, `reference_log_prob`.
+
+    A model that says something else has a method `reference`: configurations -> name -> values.
+    """
+    import torch
+
+    state = data["state"].isel(member=slice(ask.get("members")))
+    x, found = target.configurations(torch.as_tensor(state.values)), {}
+    say = getattr(model, "reference", None) or (lambda x: {"log_prob": model.log_prob(x)})
+    if getattr(model, "log_prob_kind", "none") in ("exact", "lower_bound"):
+        parts = [say(piece) for piece in x.split(ask.get("batch", 1000))]
+        found = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
+    found["energy"] = target.energy(x.double())
+    shape = state.shape[:2]
+    return {f"reference_{k}": (["member", "time"], v.reshape(shape).numpy()) for k, v in found.items()}
+
+
 def _samples(model: Any, target: Any, ask: dict) -> Any:
     """What the model draws, each variable (sample, …): `x`, `log_prob` if it has one, `energy`, …"""
     import torch
@@ -95,7 +113,7 @@ def _training_cost(weights: Path) -> dict[str, float]:
         return {}
 
 
-def _all_samples(model: Any, spec: dict, weights: Path, groups: dict) -> dict[str, dict[str, float]]:
+def _all_samples(model: Any, spec: dict, weights: Path, dataset: Path | None, groups: dict) -> dict[str, dict]:
     """Add a group for each of `spec["samples"]`; returns what each cost."""
     import torch
 
@@ -103,8 +121,12 @@ def _all_samples(model: Any, spec: dict, weights: Path, groups: dict) -> dict[st
     for name, ask in spec.get("samples", {}).items():
         target, began, cpu = targets.build(spec["target"]), time.monotonic(), time.process_time()
         with torch.no_grad():
-            groups[name] = _samples(model, target, ask).assign_attrs(_described(model, target, spec))
-        spent, seconds = time.process_time() - cpu, time.monotonic() - began
+            drawn = _samples(model, target, ask).assign_attrs(_described(model, target, spec))
+            spent, seconds = time.process_time() - cpu, time.monotonic() - began
+            if dataset is not None and ask.get("split") is not None:
+                data = store.open_group(dataset.parent, ask["split"])
+                drawn = drawn.assign(_beside(model, target, data, ask))
+        groups[name] = drawn
         cost[name] = {"sampling_cpu_seconds": spent, "sampling_seconds": seconds, **_training_cost(weights)}
         print(f"{name}: {groups[name].sizes['sample']} samples in {seconds:.2f} s", flush=True)
     return cost
@@ -133,7 +155,7 @@ def predict(*, spec: dict, weights: Path, out: Path, dataset: Path | None = None
             lost = {k: float(1 - np.isfinite(v.values).mean()) for k, v in groups[name].data_vars.items()}
             told = ", ".join(f"{k} {groups[name][k].shape}, {share:.1%} not finite" for k, share in lost.items())
             print(f"{name}: {told}, in {seconds:.2f} s", flush=True)
-    store.save(out.parent, groups, notes=_all_samples(model, spec, weights, groups))
+    store.save(out.parent, groups, notes=_all_samples(model, spec, weights, dataset, groups))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ class Target:
     shape: tuple[int, ...]
     support: Literal["spin", "real"]  # spins are ±1
     beta: float
+    closed_form: bool = False  # exact_logZ takes milliseconds, so that curves may be drawn of it
+    particles: bool = False  # shape is (particle, coordinate), no lattice
 
     def configurations(self, state: Tensor) -> Tensor:
         """The states of a data set (…, field[, y, x]) as configurations (n, *shape): systems that pack them unpack."""
