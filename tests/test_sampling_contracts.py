@@ -96,7 +96,7 @@ def test_the_log_probability_of_samples_is_that_of_log_prob(trained):
     found, model = drawn(trained.model.double(), trained.target), trained.model
     assert found["log_prob"].dtype == torch.float64
     with torch.no_grad():
-        assert torch.allclose(model.log_prob(found["x"]), found["log_prob"], atol=1e-5)
+        assert torch.allclose(model.log_prob(found["x"].double()), found["log_prob"], atol=1e-5)
 
 
 def test_draws_are_reproducible_and_survive_saving(trained, tmp_path):

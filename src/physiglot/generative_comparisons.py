@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from . import drawing, targets
+from .study import Study as Line
 
 if TYPE_CHECKING:
-    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -20,20 +20,10 @@ MOST = 4  # panels beside each other
 
 
 @dataclass(frozen=True)
-class Study:
-    """One line of the table, with all its seeds, as the table opens it. What is undefined has its reason."""
+class Study(Line):
+    """One line of the table, with all its seeds; what is undefined has its reason in the metrics."""
 
     PARTIAL: ClassVar[bool] = True
-
-    name: str
-    variant: str
-    dataset: str | None
-    truth: dict[str, xr.Dataset]
-    predictions: list[dict[str, xr.Dataset]]
-    metrics: list[dict[str, Any]]
-    published: dict[str, float]
-    label: str
-    params: Any
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -51,16 +41,6 @@ class Study:
         told = ", ".join(f"{k} {v}" for k, v in others.items() if isinstance(v, str | int | float))
         size = " × ".join(map(str, self.target.shape))
         return f"{described['module']} {size}" + (f", {told}" if told else "")
-
-    def number(self, metric: str) -> tuple[float, float] | None:
-        """Mean and standard error over the seeds; of one seed its own error; None without any."""
-        values = [m[metric] for m in self.metrics if m.get(metric) is not None]
-        if not values:
-            return None
-        if len(values) == 1:
-            own = next(m for m in self.metrics if m.get(metric) is not None)
-            return float(values[0]), float(own.get(f"{metric}_stderr") or 0.0)
-        return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def _grouped(studies: list[Study], key: Any) -> dict[Any, list[Study]]:

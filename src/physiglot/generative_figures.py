@@ -111,7 +111,7 @@ def _histograms(axis: Axes, values: dict[str, np.ndarray], weights: dict[str, np
     if edges[-1] - edges[0] < 1e-9:
         edges = edges[0] + np.linspace(-0.5, 0.5, 51)
     for name, v in kept.items():
-        axis.hist(v, edges, density=True, weights=(weights or {}).get(name), label=name, **LOOK[name])
+        axis.hist(v, list(edges), density=True, weights=(weights or {}).get(name), label=name, **LOOK[name])
 
 
 def _marks(axis: Axes, metrics: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ def check_training(key: str, study: Study, model: Model, system: System) -> None
             )
         split = model.training.validation.split
         return named(f"models.{study.model}.training.validation.split", split, system.splits)
-    _check_target(f"{key}.system", study.system, system.module, "learn from its energy")
+    _check_target(f"{key}.system", study.system, system, "learn from its energy")
     if "target" not in symbols.arguments(f"models.{model.module}", "Model", "__init__"):
         raise ConfigError(
             f"configuration error: models.{study.model}.training.source: 'energy': {model.module} has no argument "
@@ -43,12 +43,18 @@ def check_training(key: str, study: Study, model: Model, system: System) -> None
     return None
 
 
-def _check_target(key: str, name: str, module: str, purpose: str) -> None:
+def _check_target(key: str, name: str, system: System, purpose: str) -> None:
+    """The system offers a target, and has its temperature."""
+    module = system.module
     if targets.described(module, {}) is None:
         offering = [m for m in modules("systems") if targets.described(m, {}) is not None]
         raise ConfigError(
             f"configuration error: {key}: {name!r}: systems/{module}.py has no target, so nothing can {purpose}; "
             f"allowed: systems with the module {', '.join(offering) or '(none has one)'}"
+        )
+    if getattr(symbols.load(f"systems.{module}", "Params")(**system.params), "beta", 1.0) is None:
+        raise ConfigError(
+            f"configuration error: systems.{name}.params.beta: None: the target of {module} needs one; allowed: above 0"
         )
 
 
@@ -56,7 +62,7 @@ def check_samples(key: str, config: Config, study: Study) -> None:
     """A task that wants samples needs a model that draws, a target that has an energy, and splits that are there."""
     system, module = config.systems[study.system], config.models[study.model].module
     for name, asked in config.tasks[study.task].params.get("samples", {}).items():
-        _check_target(f"{key}.system", study.system, system.module, f"be asked for the samples of {study.task}")
+        _check_target(f"{key}.system", study.system, system, f"be asked for the samples of {study.task}")
         if not {"draw", "sample"} & set(symbols.methods(f"models.{module}", "Model")):
             raise ConfigError(
                 f"configuration error: {key}.model: {study.model!r}: {module} has neither draw nor sample, which the "
