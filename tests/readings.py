@@ -95,10 +95,25 @@ def ground_state(sites: int = 6, error: float = 1e-3) -> tuple[dict, dict, dict]
     return {"samples": {"ground": {"count": 400}}}, {}, {"ground": data}
 
 
+def retrieval(sites: int = 30, patterns: int = 6) -> tuple[dict, dict, dict]:
+    """Patterns that memories of 2 and 3 recall, and one of 9 no more."""
+    state = 2.0 * np.random.default_rng(5).integers(2, size=(patterns, 1, sites)) - 1
+    sign = np.where(np.arange(sites) % 2 == 0, 1.0, -1.0)
+    recalled = np.stack([state[:, 0], state[:, 0], state[:, 0] * sign], 1)
+    overlap, known = (recalled * state).mean(2), np.arange(patterns)[:, None] < [2, 3, 9]
+    read = {"overlap": (("member", "a"), overlap), "right": (("member", "a"), np.floor(overlap))}
+    read |= {"known": (("member", "a"), known.astype(float))}
+    read |= {"cue": (("member", "b"), state[:, 0]), "recalled": (("member", "a", "b"), recalled)}
+    made_by = {"model": "hopfield", "rule": "hebb", "stored": [2, 3, 9]}
+    truth = xr.Dataset({"state": (("member", "time", "field"), state)})
+    return {"readings": {"cues": {}}}, {"cues": truth}, {"cues": xr.Dataset(read, attrs={"made_by": made_by})}
+
+
 READ = {
     "critical_temperature": crossing,
     "confusion": confusion,
     "binder": binder,
     "relaxation": relaxation,
     "ground_state": ground_state,
+    "retrieval": retrieval,
 }

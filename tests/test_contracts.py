@@ -25,6 +25,7 @@ STEPS = 64
 SYSTEMS = {
     "lorenz": {"steps": STEPS},
     "ising": {"size": 8, "store": "none"},
+    "patterns": {"sites": 12, "steps": 16},
     "gray_scott": {"grid": 8, "average": 1, "dx": 1.75, "cube": 4, "steps": 12, "extinct": 0.0},
 }
 MADE = {"wake": synthetic.wake, "waves": synthetic.waves}
@@ -36,6 +37,7 @@ DATA = {
     "koopman_gray_scott": "waves",
     **dict.fromkeys(WAKE, "wake"),
     **dict.fromkeys(READ, "ising"),
+    "hopfield": "patterns",
     **dict.fromkeys(MAPS, "gray_scott"),
 }
 SMALL = {
