@@ -15,7 +15,7 @@ ISING = {
     "module": "ising",
     "block": 8,
     "chunk": 8,
-    "params": {"size": 4, "beta": 0.3, "store": "spins", "dynamics": "swendsen_wang", "steps": 20},
+    "params": {"size": 4, "beta": 0.3, "dynamics": "swendsen_wang", "steps": 20},
     "splits": {"train": {"members": 8}, "val": {"members": 8}},
 }
 VARIATIONAL = {"source": "energy", "steps": 60, "batch": 64, "lr": 0.05}
