@@ -16,8 +16,17 @@ from physiglot import checks, config
 from physiglot.symbols import PACKAGE
 
 PAGES = sorted([*HOME.glob("*.md"), *(HOME / "docs").glob("*.md")])
-EXAMPLES = {"rossler.yaml": "add_a_system", "perceptron.yaml": "add_a_model", "noise10.yaml": "add_a_study"}
-SOURCES = {"systems/rossler.py": "add_a_system", "models/perceptron.py": "add_a_model"}
+EXAMPLES = {
+    "rossler.yaml": "add_a_system",
+    "perceptron.yaml": "add_a_model",
+    "noise10.yaml": "add_a_study",
+    "well.yaml": "generative",
+}
+SOURCES = {
+    "systems/rossler.py": "add_a_system",
+    "models/perceptron.py": "add_a_model",
+    "systems/double_well.py": "generative",
+}
 
 
 def block(page: str, language: str) -> str:

@@ -18,13 +18,13 @@ ISING = {
     "params": {"size": 4, "beta": 0.3, "dynamics": "swendsen_wang", "steps": 20},
     "splits": {"train": {"members": 8}, "val": {"members": 8}},
 }
-VARIATIONAL = {"source": "energy", "steps": 60, "batch": 64, "lr": 0.05}
+VARIATIONAL = {"source": "energy", "steps": 20, "batch": 64, "lr": 0.05}
 CONFIG = {
     "tracking": {"uri": None},
     "systems": {"ising": ISING, "alone": {"module": "ising", "params": {"size": 4, "beta": 0.3}}},
     "models": {
         "mean_field": {"module": "product", "training": VARIATIONAL},
-        "learnt": {"module": "product", "training": {"window": 1, "steps": 60, "batch": 32, "lr": 0.05}},
+        "learnt": {"module": "product", "training": {"window": 1, "steps": 20, "batch": 32, "lr": 0.05}},
     },
     "tasks": {
         "report": {"module": "free_energy", "params": {"samples": {"model": {"count": 500, "split": "val"}}}},

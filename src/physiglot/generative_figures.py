@@ -24,7 +24,7 @@ def _configurations(truth: xr.Dataset | None, target: Any) -> np.ndarray | None:
 
     if truth is None:
         return None
-    x = target.configurations(torch.as_tensor(truth["state"].values)).numpy()
+    x = target.configurations(torch.as_tensor(truth["state"].values, dtype=torch.float32)).numpy()
     return x[np.linspace(0, len(x) - 1, min(POINTS, len(x))).round().astype(int)]
 
 

@@ -68,7 +68,7 @@ def _beside(model: Any, target: Any, data: Any, ask: dict) -> dict[str, Any]:
 
     state = data["state"].isel(member=slice(ask.get("members")))
     dtype = getattr(torch, ask.get("precision", "float32"))
-    x, found = target.configurations(torch.as_tensor(state.values)).to(dtype), {}
+    x, found = target.configurations(torch.as_tensor(state.values, dtype=dtype)), {}
     say = getattr(model, "reference", None) or (lambda x: {"log_prob": model.log_prob(x)})
     if getattr(model, "log_prob_kind", "none") in ("exact", "lower_bound"):
         parts = [say(piece) for piece in x.split(ask.get("batch", 1000))]
