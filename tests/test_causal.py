@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from physiglot import losses, models, targets
-from physiglot.causal import kernels, tokens
+from physiglot.causal import convolution, kernels, tokens
 from physiglot.exact import enumerate as enumeration
 from physiglot.spins import Couplings
 from physiglot.systems import ising
@@ -28,6 +28,15 @@ LATTICES = {  # all with even sides
     "honeycomb": {"module": "ising", "params": {"lattice": "honeycomb", "size": 2, "beta": 0.3}},
     "glass": {"module": "sk", "params": {"sites": 12}},
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the workflow trains: the compiled passes are for one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def made(params: dict, target: dict = LATTICES["square"], seed: int = 0) -> torch.nn.Module:
@@ -144,6 +153,21 @@ def test_the_score_gradient_is_that_of_the_sum_over_all_states():
     z = (found.mean(0) - exact) / (found.std(0) / math.sqrt(2000))
     assert seen.sum() > 20 and float(z[seen].abs().max()) < 4
     assert float(found.var(0).sum()) < 0.5 * float(without.var(0).sum())
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if "pixelcnn" in name and "layer" not in name])
+def test_the_compiled_pass_has_the_gradient_of_the_library(name):
+    """On one thread in float32, against the library's convolutions in float64; more samples than a block."""
+    model, x = made(NETS[name]), torch.randn(70, 4, 4).sign()
+    weights = torch.randn(70)
+    assert convolution.fits(model.net.slopes)
+    ours = model.log_prob(x)
+    found = gradient((weights * ours).sum(), model)
+    model = model.double()
+    assert not convolution.fits(model.net.slopes)
+    exact = gradient((weights * model.log_prob(x)).sum(), model)
+    assert torch.allclose(ours, model.log_prob(x), atol=1e-4)
+    assert float((found - exact).abs().max()) < 1e-5 * float(exact.abs().max())
 
 
 def test_the_value_of_the_loss_is_the_variational_free_energy():

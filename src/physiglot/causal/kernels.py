@@ -64,7 +64,7 @@ def _choose(logits, values, uniform, spins):
 
 
 @numba.njit(cache=True, **OPTIONS)
-def _window(weight, bias, kept, y, x, channels, columns, out):
+def window(weight, bias, kept, y, x, channels, columns, out):
     """out (out, sample) = bias + the causal convolution of kept (row, column · channel, sample) at (y, x)."""
     half = weight.shape[0] - 1
     for c in range(out.shape[0]):
@@ -85,7 +85,7 @@ def _pixelcnn(first, inner, last, biases, slopes, mixes, shifts, uniform, values
     mixed = np.zeros((width, samples), F)
     for t in range(rows * columns):
         y, x = t // columns, t % columns
-        _window(first, biases[0], spins, y, x, cells, columns, value[: first.shape[1]])
+        window(first, biases[0], spins, y, x, cells, columns, value[: first.shape[1]])
         for i in range(layers):
             part = hidden[i, y, x * width : (x + 1) * width]
             if len(mixes) and 0 < i + 1 < layers:
@@ -96,11 +96,11 @@ def _pixelcnn(first, inner, last, biases, slopes, mixes, shifts, uniform, values
             else:
                 _prelu(value[:width], slopes[i], part)
             if i < layers - 1:
-                _window(inner[i], biases[i + 1], hidden[i], y, x, width, columns, out)
+                window(inner[i], biases[i + 1], hidden[i], y, x, width, columns, out)
                 for c in range(width):
                     value[c] = value[c] + out[c] if len(mixes) else out[c]
             else:
-                _window(last, biases[i + 1], hidden[i], y, x, width, columns, value[: last.shape[1]])
+                window(last, biases[i + 1], hidden[i], y, x, width, columns, value[: last.shape[1]])
         logits[t] = value[: logits.shape[1]]
         _choose(value, values, uniform[t], spins[y, x * cells : (x + 1) * cells])
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from . import kernels, tokens
+from . import convolution, kernels, tokens
 from .layers import shift, started
 
 
@@ -75,20 +75,21 @@ class PixelCNN(nn.Module):
         return functional.prelu(mixed, self.slopes[i - 1])
 
     def forward(self, spins: Tensor) -> Tensor:
+        if convolution.fits(self.slopes):
+            return convolution.forward(self, spins)
         x = self.convolutions[0](spins.transpose(1, 2).unflatten(2, self.shape))
-        for i, convolution in enumerate(self.convolutions):
+        for i, layer in enumerate(self.convolutions):
             if i:
-                y = convolution(self._active(i, x))
+                y = layer(self._active(i, x))
                 x = x + y if str(i) in self.mixes else y
         return x.flatten(2).transpose(1, 2)
 
     @torch.no_grad()
     def draw(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (batch, token, spin) and their logits, from uniform numbers (batch, token)."""
-        weight = self.slopes if len(self.slopes) else self.convolutions[0].weight
-        if kernels.suit(weight):
+        if kernels.suit(self.slopes):
             return kernels.pixelcnn(self, uniform)
-        return self._columns(uniform, weight)
+        return self._columns(uniform, self.slopes)
 
     def _columns(self, uniform: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         n, half, (rows, columns) = len(uniform), self.convolutions[0].reach, self.shape
@@ -98,10 +99,10 @@ class PixelCNN(nn.Module):
         for t in range(rows * columns):
             y, x = divmod(t, columns)
             value = like.new_zeros(0)
-            for i, convolution in enumerate(self.convolutions):
+            for i, layer in enumerate(self.convolutions):
                 if i:
                     kept[i][:, :, y + half, x + half] = self._active(i, value[..., None, None])[..., 0, 0]
-                out = convolution.at(kept[i][:, :, y : y + half + 1, x : x + 2 * half + 1])
+                out = layer.at(kept[i][:, :, y : y + half + 1, x : x + 2 * half + 1])
                 value = value + out if str(i) in self.mixes else out
             found.append(value)
             kept[0][:, :, y + half, x + half] = tokens.choose(value, uniform[:, t], self.cells)
