@@ -92,6 +92,5 @@ def test_bad_input_is_named():
     with pytest.raises(ValidationError, match="coupling"):
         ising_dual.Params(coupling=float("nan"))
     target = ising_dual.target(ising_dual.Params(size=4))
-    for x in (torch.zeros(2, 3, 3), torch.zeros(2, 4, 4, dtype=torch.int8)):
-        with pytest.raises(ValueError, match="x: "):
-            target.energy(x)
+    with pytest.raises(ValueError, match="x: "):
+        target.energy(torch.zeros(2, 3, 3))

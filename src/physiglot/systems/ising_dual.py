@@ -17,12 +17,11 @@ import xarray as xr
 from pydantic import Field
 
 from ..strict import Strict
-from ..targets import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
+
+    from ..targets import Target
 
 
 TARGET = ("size", "coupling", "gap")
@@ -49,81 +48,11 @@ def spectrum(params: Params) -> tuple[np.ndarray, float]:
     return bare + alpha, alpha
 
 
-class Dual(Target):
-    """e^(−S(x)) over fields (L, L); the coupling is within S, so beta = 1 and no other."""
-
-    support = "real"
-    beta = 1.0
-
-    def __init__(self, params: Params):
-        self.params, self.shape = params, (params.size, params.size)
-        self.eigenvalues, self.alpha = spectrum(params)
-
-    def energy(self, x: Tensor) -> Tensor:
-        """S (batch) of x (batch, L, L). Raises ValueError for another shape or integers."""
-        import torch
-
-        if tuple(x.shape[1:]) != self.shape or not x.is_floating_point():
-            raise ValueError(
-                f"x: {tuple(x.shape)} {x.dtype}: it must be (batch, {self.shape[0]}, {self.shape[1]}), real"
-            )
-        waves = torch.fft.fft2(x, norm="ortho")
-        inverse = torch.as_tensor(1 / self.eigenvalues, dtype=x.dtype, device=x.device)
-        quadratic = (inverse * (waves.real.square() + waves.imag.square())).sum((1, 2)) / 2
-        return quadratic - (torch.logaddexp(x, -x) - log(2)).sum((1, 2))
-
-    def exact_logZ(self, beta: float | None = None) -> float | None:
-        """Kaufman's ln Z of the spins, minus N ln 2, and the factors of the Gaussian integral."""
-        from ..exact import torus
-
-        solved = torus.solve("square", self.params.size, self.params.coupling)
-        if beta not in (None, 1.0) or solved is None:
-            return None
-        sites, spins = self.params.size**2, solved[0]
-        gaussian = 0.5 * sites * (log(2 * pi) + self.alpha) + 0.5 * float(np.log(self.eigenvalues).sum())
-        return spins - sites * log(2) + gaussian
-
-    @property
-    def symmetries(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        return {
-            "flip": lambda x: -x,
-            "translation": lambda x: x.roll((1, 2), (1, 2)),
-            "reflection": lambda x: x.flip(1),
-            "rotation": lambda x: x.transpose(1, 2).flip(2),
-        }
-
-    @property
-    def observables(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """−Σ_<ij> s_i s_j / N and m² of the spins, averaged over the spins of a field, and |mean of the field|."""
-        sites = self.params.size**2
-
-        def spin_energy(x: Tensor) -> Tensor:
-            s = x.tanh()
-            return -(s * (s.roll(1, 1) + s.roll(1, 2))).mean((1, 2))
-
-        def square(x: Tensor) -> Tensor:
-            s = x.tanh()
-            return (s.sum((1, 2)).square() - s.square().sum((1, 2)) + sites) / sites**2
-
-        return {"spin_energy": spin_energy, "square": square, "field": lambda x: x.mean((1, 2)).abs()}
-
-    def exact_observables(self, beta: float | None = None) -> dict[str, float]:
-        from ..exact import torus
-
-        solved = torus.solve("square", self.params.size, self.params.coupling)
-        if beta not in (None, 1.0) or solved is None:
-            return {}
-        return {"spin_energy": -solved[1] / self.params.size**2}
-
-
-def target(params: Params) -> Dual:
-    return Dual(params)
-
-
 def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Dataset:
-    """`state` (member, time, field, x): rows of fields, drawn given spins of Swendsen–Wang chains; `energy` is S."""
+    """`state` (member, time, field, y, x): exact draws of fields given spins of Swendsen–Wang chains; `energy` is S."""
     import torch
 
+    from .. import lattice_target
     from ..montecarlo import chains, ising
 
     size, eigenvalues = params.size, spectrum(params)[0]
@@ -137,26 +66,52 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
         sweeps=params.sweeps,
         thermalisation=params.thermalisation,
     ).states
-    lattices = chains.unpack(spins, size**2).reshape(-1, size, size).astype(np.float64)
+    lattices = chains.unpack(spins, size**2).reshape(members, params.steps, size, size)
     noise = np.fft.fft2(rng.standard_normal(lattices.shape))
     fields = np.fft.ifft2(eigenvalues * np.fft.fft2(lattices) + np.sqrt(eigenvalues) * noise).real
-    energy = target(params).energy(torch.from_numpy(fields)).numpy().reshape(members, params.steps)
-    return xr.Dataset(
-        {
-            "state": (
-                ("member", "time", "field", "x"),
-                fields.reshape(members, params.steps, size, size),
-                {"units": "1"},
-            ),
-            "energy": (("member", "time"), energy),
-        },
-        coords={
-            "time": (
-                "time",
-                params.thermalisation + params.sweeps * np.arange(1, params.steps + 1),
-                {"units": "updates"},
-            ),
-            "field": [f"row{i}" for i in range(size)],
-        },
-        attrs={"system": "ising_dual", **params.model_dump()},
-    )
+    energy = target(params).energy(torch.from_numpy(fields).flatten(0, 1)).numpy().reshape(members, params.steps)
+    return lattice_target.dataset(fields, energy, {"system": "ising_dual", **params.model_dump(exclude={"steps"})})
+
+
+def target(params: Params) -> Target:
+    """S as E, with the coupling in it: beta is 1. ln Z and the energy of the spins by Kaufman."""
+    import torch
+
+    from ..exact import torus
+    from ..lattice_target import Field as Lattice
+
+    eigenvalues, alpha = spectrum(params)
+    sites, solved = params.size**2, torus.solve("square", params.size, params.coupling)
+
+    class Dual(Lattice):
+        def energy(self, x):
+            waves = torch.fft.fft2(self.checked(x), norm="ortho")
+            inverse = torch.as_tensor(1 / eigenvalues, dtype=x.dtype, device=x.device)
+            quadratic = (inverse * (waves.real.square() + waves.imag.square())).sum((1, 2)) / 2
+            return quadratic - (torch.logaddexp(x, -x) - log(2)).sum((1, 2))
+
+        def exact_logZ(self, beta=None):
+            if beta not in (None, 1.0) or solved is None:
+                return None
+            gaussian = 0.5 * sites * (log(2 * pi) + alpha) + 0.5 * float(np.log(eigenvalues).sum())
+            return solved[0] - sites * log(2) + gaussian
+
+        @property
+        def observables(self):
+            """Beside those of any field −Σ_<ij> s_i s_j / N and m² of the spins, averaged over the spins of a field."""
+            return {**super().observables, "spin_energy": spin_energy, "spin_m2": spin_m2}
+
+        def exact_observables(self, beta=None):
+            return {"spin_energy": -solved[1] / sites} if solved and beta in (None, 1.0) else {}
+
+    return Dual(params.size, 1.0)
+
+
+def spin_energy(x: Tensor) -> Tensor:
+    s = x.tanh()
+    return -(s * (s.roll(1, 1) + s.roll(1, 2))).mean((1, 2))
+
+
+def spin_m2(x: Tensor) -> Tensor:
+    s, sites = x.tanh(), x[0].numel()
+    return (s.sum((1, 2)).square() - s.square().sum((1, 2)) + sites) / sites**2
