@@ -141,12 +141,13 @@ def test_noise_goes_from_coarse_to_fine():
 
 
 @torch.no_grad()
-def test_by_scale_ends_with_whole_samples():
+def test_the_last_stage_is_the_sample():
     model = made(nnrg, Shaped(8, 8), z2=False)
-    steps = model.by_scale(3, torch.Generator().manual_seed(1))
+    stages = model.stages(3, torch.Generator().manual_seed(1))
+    assert list(stages) == ["noise of 4 sites", "noise of 16 sites", "noise of 64 sites"]
     whole = model.sample(3, torch.Generator().manual_seed(1))[0]
-    assert steps.shape == (3, 3, 8, 8) and torch.equal(steps[:, -1], whole)
-    assert not torch.allclose(steps[:, 0], whole)
+    assert torch.equal(stages["noise of 64 sites"], whole)
+    assert not torch.allclose(stages["noise of 16 sites"], whole)
 
 
 @pytest.mark.parametrize(

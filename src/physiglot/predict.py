@@ -79,9 +79,11 @@ def _beside(model: Any, target: Any, data: Any, ask: dict) -> dict[str, Any]:
 
 
 def _samples(model: Any, target: Any, ask: dict) -> Any:
-    """What the model draws, each variable (sample, …): `x`, `log_prob` if it has one, `energy`, …"""
+    """What the model draws, each variable (sample, …): `x`, `log_prob` if it has one, `energy`, …; its `stages`."""
     import torch
     import xarray as xr
+
+    torch.manual_seed(ask.get("seed", 0))  # of what a model draws to say something of the configurations beside
 
     model = model.to(getattr(torch, ask.get("precision", "float32")))
     generator = torch.Generator().manual_seed(ask.get("seed", 0))
@@ -93,7 +95,19 @@ def _samples(model: Any, target: Any, ask: dict) -> Any:
         parts.append(model.draw(size, generator) if own else models.draw(model, target, size, generator))
     found = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     dims = {name: ["sample", *(f"{name}_{i}" for i in range(1, values.ndim))] for name, values in found.items()}
-    return xr.Dataset({name: (dims[name], values) for name, values in found.items()})
+    data = xr.Dataset({name: (dims[name], values) for name, values in found.items()})
+    return data.merge(_stages(model, ask["stages"], generator)) if ask.get("stages") else data
+
+
+def _stages(model: Any, rows: int, generator: Any) -> Any:
+    """`stages` (row, stage, …): configurations as the model makes them, the names of the stages as a coordinate."""
+    import torch
+    import xarray as xr
+
+    found = model.stages(rows, generator)
+    values = torch.stack(list(found.values()), 1).numpy()
+    dims = ["row", "stage", *(f"stages_{i}" for i in range(1, values.ndim - 1))]
+    return xr.Dataset({"stages": (dims, values)}, {"stage": list(found)})
 
 
 def _described(model: Any, target: Any, spec: dict) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Samples(Strict):
         "float32", description="arithmetic of the model; logarithms of weights are always float64"
     )
     split: str | None = Field(None, description="the split that stands beside them, as samples of the target")
+    stages: int = Field(0, ge=0, description="rows of what the model makes step by step, by its method `stages`")
     members: int | None = Field(None, ge=1, description="how many of its series; all if omitted")
 
 

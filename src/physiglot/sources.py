@@ -68,5 +68,10 @@ def check_samples(key: str, config: Config, study: Study) -> None:
                 f"configuration error: {key}.model: {study.model!r}: {module} has neither draw nor sample, which the "
                 f"samples of the task {study.task} need"
             )
+        if asked.get("stages") and "stages" not in symbols.methods(f"models.{module}", "Model"):
+            raise ConfigError(
+                f"configuration error: tasks.{study.task}.params.samples.{name}.stages: {asked['stages']}: the model "
+                f"{study.model} ({module}) has no stages; allowed: 0"
+            )
         if study.dataset is not None and asked.get("split") is not None:
             named(f"tasks.{study.task}.params.samples.{name}.split", asked["split"], system.splits)

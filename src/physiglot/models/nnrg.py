@@ -64,11 +64,12 @@ class Model(nn.Module):
         """ln q (batch), float64, of x (batch, L, L)."""
         return self.density.log_prob(x)
 
-    def by_scale(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Configurations (n, D, L, L) whose noise is 0 below a scale: index 0 has the coarsest alone, the last all."""
+    def stages(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Configurations (n, L, L) from the coarsest scale to the finest: noise of finer scales is at its mean."""
         size = self.target.shape[0]
         noise, scale = self.density.noise(n, generator), scales(size).to(self.mean.device)
-        kept = [
-            torch.where(scale >= least, noise, self.params.shift) for least in reversed(range(int(scale.max()) + 1))
-        ]
-        return torch.stack([self.density.push(z)[0] for z in kept], 1)
+        found = {}
+        for finest in reversed(range(int(scale.max()) + 1)):
+            kept = torch.where(scale >= finest, noise, self.params.shift)
+            found[f"noise of {int((scale >= finest).sum())} sites"] = self.density.push(kept)[0]
+        return found

@@ -19,6 +19,7 @@ from ..flows import spread
 from ..strict import Strict
 from ..targets import Target
 
+WALK = (-2.0, -1.0, 0.0, 1.0, 2.0)  # values of a latent
 TOGETHER = 64  # latents of a configuration that are held at a time
 
 
@@ -117,19 +118,30 @@ class Model(nn.Module):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, None]:
         """x (n, *shape) of latents from their Gaussian; its density is not known."""
-        return self._decode(self._latents(n, generator), generator), None
-
-    def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
-        like: dict[str, Any] = {"dtype": self.unit.dtype, "device": self.unit.device}
-        return torch.randn(n, self.params.latents, generator=generator, **like)
-
-    def _decode(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
-        field = self.decoder(z)
-        like: dict[str, Any] = {"dtype": field.dtype, "device": field.device, "generator": generator}
+        like: dict[str, Any] = {"dtype": self.unit.dtype, "device": self.unit.device, "generator": generator}
+        z = torch.randn(n, self.params.latents, **like)
         if self.noise is None:
-            x = 2.0 * (torch.rand(field.shape, **like) < torch.sigmoid(2 * field)).to(field) - 1
-        else:
-            x = self.centre + self.unit * (field + self.noise.exp() * torch.randn(field.shape, **like))
+            up = torch.rand(n, prod(self.target.shape), **like) < torch.sigmoid(2 * self.decoder(z))
+            return (2.0 * up.to(z) - 1).unflatten(1, self.target.shape), None
+        mean = self._mean(z)
+        noise = (self.unit * self.noise.exp()).unflatten(0, self.target.shape)
+        return mean + noise * torch.randn(mean.shape, **like), None
+
+    def stages(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Mean configurations (n or fewer, *shape) while one latent goes from −2 to 2 and the others are 0.
+
+        The latents that move most come first.
+        """
+        k = self.params.latents
+        one = torch.eye(k, dtype=self.unit.dtype, device=self.unit.device)
+        found = {f"z = {value:+.1f}": self._mean(value * one) for value in WALK}
+        moved = (found[f"z = {WALK[-1]:+.1f}"] - found[f"z = {WALK[0]:+.1f}"]).flatten(1).square().sum(1)
+        order = moved.argsort(descending=True)[:n]
+        return {name: values[order] for name, values in found.items()}
+
+    def _mean(self, z: Tensor) -> Tensor:
+        field = self.decoder(z)
+        x = field.tanh() if self.noise is None else self.centre + self.unit * field
         return x.unflatten(1, self.target.shape)
 
 

@@ -40,6 +40,7 @@ METRICS = {
     "tau_int_energy": "τ_int of E",
     "elbo": "ELBO",
     "iwae": "IWAE",
+    "log_p": "ln p, exact",
     "converged": "converged",
     "train_cpu_seconds": "training (CPU s)",
     "samples_per_second": "samples a second",
