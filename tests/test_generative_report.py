@@ -55,6 +55,7 @@ def test_the_report_of_uniform_samples(target):
         (LNZ - LOWER) / 10, abs=5e-3
     )
     assert found["bracket_width"] == pytest.approx(UPPER - LOWER, abs=0.05)
+    assert found["relaxation"] == pytest.approx(1 / GAP, rel=1e-2), "all up was seen"
     assert found["converged"] == 0.0, "the bracket is wider than 0.05 nats a spin"
     assert report(gas.spins(target, 0.0, 2000, 1, reference=2000), target, width=0.2)["converged"] == 1.0
 

@@ -41,6 +41,7 @@ def _lattices(axes: Any, x: np.ndarray, target: Any, largest: float) -> None:
         axis.imshow(_image(one), cmap="gray" if target.support == "spin" else "RdBu_r", vmin=-largest, vmax=largest)
         axis.set(xticks=[], yticks=[])
         axis.grid(visible=False)
+        axis.spines[:].set_visible(True)
 
 
 def _rows(axis: Axes, x: np.ndarray, title: str) -> None:

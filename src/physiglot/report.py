@@ -39,7 +39,7 @@ def _undefined(reason: str, *names: str) -> Entries:
 
 
 WEIGHTED = ("lnZ_q", "F_q", "lnZ_rw", "F_rw", "ess", "khat", "w_max", "acc", "tau_int_energy")
-UPPER = ("lnZ_upper", "bracket_width", "bar")
+UPPER = ("lnZ_upper", "bracket_width", "bar", "relaxation")
 
 
 def _free_energy(lw: np.ndarray, beta: float, rng: np.random.Generator) -> Entries:
@@ -60,11 +60,16 @@ def _free_energy(lw: np.ndarray, beta: float, rng: np.random.Generator) -> Entri
 
 
 def _upper(lw: np.ndarray, reference: np.ndarray, lower: float) -> Entries:
-    """The upper bound by configurations of the target (member, time), and the acceptance ratio between the two."""
+    """The upper bound by configurations of the target (member, time), and the acceptance ratio between the two.
+
+    `relaxation`: the largest weight π/q that was seen, which the relaxation time of the Metropolis chain exceeds.
+    """
     tau = integrated_time(reference)
     upper, error = mean_error(reference)
     bar = reweighting.acceptance_ratio(lw, reference.ravel(), tau)
-    return _entry("lnZ_upper", upper, error) | _entry("bracket_width", upper - lower) | _entry("bar", *bar)
+    slowest = float(np.exp(min(max(lw.max(), reference.max()) - bar[0], 700.0)))
+    found = _entry("lnZ_upper", upper, error) | _entry("bracket_width", upper - lower) | _entry("bar", *bar)
+    return found | _entry("relaxation", slowest)
 
 
 def _exact(found: Entries, exact: float, beta: float, sites: int) -> Entries:

@@ -50,7 +50,7 @@ class Lattice(Target):
 
     def __init__(self, lattice: str, size: int, beta: float, coupling: int = 1):
         self.lattice, self.size, self.beta, self.coupling = lattice, size, beta, coupling
-        self.shape = lattices.shape(lattice, size)
+        self.shape, self.closed_form = lattices.shape(lattice, size), lattice in ("square", "chain")
         self.bonds = lattices.bonds(lattice, size)
 
     def configurations(self, state: Tensor) -> Tensor:
