@@ -52,6 +52,7 @@ class Lattice(Target):
         self.lattice, self.size, self.beta, self.coupling = lattice, size, beta, coupling
         self.shape, self.closed_form = lattices.shape(lattice, size), lattice in ("square", "chain")
         self.bonds = lattices.bonds(lattice, size)
+        self.closed_form = lattice == "chain" or (lattice == "square" and (coupling > 0 or size % 2 == 0))
 
     def configurations(self, state: Tensor) -> Tensor:
         """±1 of states (…, site) or, as the chains store them, (…, byte) with the sites as bits, lowest first."""
