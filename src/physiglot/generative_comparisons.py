@@ -34,6 +34,15 @@ class Study(Line):
         return targets.build(json.loads(self.attributes["target"]))
 
     @cached_property
+    def sites(self) -> int:
+        """Degrees of freedom."""
+        return int(np.prod(self.target.shape))
+
+    @cached_property
+    def module(self) -> str:
+        return json.loads(self.attributes["target"])["module"]
+
+    @cached_property
     def system(self) -> str:
         """The system and its size, whatever its temperature."""
         described = json.loads(self.attributes["target"])
@@ -82,7 +91,7 @@ def free_energy(studies: list[Study]) -> Figure:
             for label, own in _grouped(group, lambda s: s.label).items():
                 own = sorted(own, key=lambda s: s.target.beta)
                 beta, colour = [s.target.beta for s in own], looks[label]["color"]
-                sites = np.prod(own[0].target.shape)
+                sites = own[0].sites
                 value, error = np.array([s.number("F_q") for s in own]).T / sites
                 top.errorbar(beta, value, error, marker="o", markersize=4, linestyle="", color=colour, label=label)
                 for metric, face in (("F_q_relative_error", colour), ("F_rw_relative_error", "white")):
@@ -124,7 +133,7 @@ def brackets(studies: list[Study]) -> Figure:
             "bar": ("D", drawing.PALETTE[2], "acceptance ratio"),
         }
         for metric, (marker, colour, label) in marks.items():
-            sites = [np.prod(s.target.shape) for s, _ in rows]
+            sites = [s.sites for s, _ in rows]
             numbers = [
                 ((n[0] - anchor) / size, n[1] / size) if (n := s.number(metric)) else None
                 for (s, anchor), size in zip(rows, sites, strict=True)
@@ -137,26 +146,41 @@ def brackets(studies: list[Study]) -> Figure:
     return figure
 
 
+def _sizes(axis: Axes, sizes: list[int]) -> None:
+    """A logarithmic axis of numbers of degrees of freedom, which are its ticks."""
+    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(FixedLocator(sorted(set(sizes))))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+
+
 def quality(studies: list[Study]) -> Figure:
-    """Effective sample size and Metropolis acceptance against the number of degrees of freedom."""
+    """Effective sample size and acceptance against degrees of freedom: colours are models, shapes are systems."""
+    looks = _labels(studies)
+    shapes: dict[str, str] = {}
+    for study in studies:
+        shapes.setdefault(study.module, drawing.MARKERS[len(shapes) % len(drawing.MARKERS)])
     with drawing.style():
-        figure, axes = drawing.panels(1, 2, 9.0, 3.8, sharex=True, sharey=True)
-        for label, look in _labels(studies).items():
-            own = [s for s in studies if s.label == label]
-            for axis, metric in zip(axes[0], ("ess", "acc"), strict=True):
-                known = [(np.prod(s.target.shape), n[0]) for s in own if (n := s.number(metric))]
-                if known:
-                    axis.plot(*np.array(known).T, "o", color=look["color"], markersize=5, alpha=0.8, label=label)
-        for axis, name in zip(axes[0], ("effective sample size a sample", "acceptance"), strict=True):
-            axis.set(xlabel="degrees of freedom", ylabel=name, xscale="log", yscale="log")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        if handles:
-            figure.legend(handles, labels, loc="outside right upper", fontsize=7)
+        figure, axes = drawing.panels(1, 2, 10.0, 4.0, sharex=True)
+        for axis, (metric, name) in zip(axes[0], QUALITY.items(), strict=True):
+            known = [(s, n[0]) for s in studies if (n := s.number(metric))]
+            for study, value in known:
+                look = {"color": looks[study.label]["color"], "marker": shapes[study.module], "alpha": 0.8}
+                axis.plot(study.sites, value, markersize=5, linestyle="", **look)
+            axis.set(xlabel="degrees of freedom", ylabel=name, ylim=(-0.03, 1.05))
+            if known:
+                _sizes(axis, [s.sites for s, _ in known])
+        models = [drawing.line(name, color=look["color"], linewidth=5) for name, look in looks.items()]
+        systems = [drawing.line(n, color=drawing.QUIET, marker=m, linestyle="") for n, m in shapes.items()]
+        figure.legend(handles=models + systems, loc="outside right upper", fontsize=7)
     return figure
 
 
+QUALITY = {"ess": "effective sample size per sample", "acc": "acceptance"}
 COLUMNS = {
-    "gap_per_site": "gap ln Z − ln Z_q a site (nats)",
+    "gap_per_site": "gap ln Z − ln Z_q per site (nats)",
     "ess": "effective sample size",
     "acc": "acceptance",
     "train_cpu_seconds": "training (CPU s)",
@@ -170,23 +194,31 @@ def families(studies: list[Study]) -> Figure:
     if not ordered:
         return drawing.placeholder("no target has two models")
     looks, lines = _labels(studies), [len(group) for _, group in ordered]
+    height = 0.3 * sum(lines) + 0.6 * len(ordered) + 0.6
     with drawing.style():
-        figure, axes = drawing.panels(
-            len(ordered),
-            len(COLUMNS),
-            11.5,
-            0.3 * sum(lines) + 1.1 * len(ordered) + 0.3,
-            height_ratios=lines,
-            sharex="col",
-        )
-        for row, (system, group) in zip(axes, ordered, strict=True):
-            for axis, (metric, heading) in zip(row, COLUMNS.items(), strict=True):
-                drawing.name_rows(axis, [s.label for s in group] if axis is row[0] else [""] * len(group))
-                for k, study in enumerate(group):
+        figure, axes = drawing.panels(len(ordered), len(COLUMNS), 11.5, height, height_ratios=lines, sharex="col")
+        for k, (system, group) in enumerate(ordered):
+            for axis, metric in zip(axes[k], COLUMNS, strict=True):
+                drawing.name_rows(axis, [s.label if axis is axes[k, 0] else "" for s in group])
+                for line, study in enumerate(group):
                     if (number := study.number(metric)) is not None and number[0] > 0:
-                        axis.errorbar(number[0], k, xerr=number[1], marker="o", color=looks[study.label]["color"])
-                axis.set_xscale("log")
-                if row is axes[-1]:
-                    axis.set_xlabel(heading)
-            row[0].set_title(system, loc="left")
+                        axis.errorbar(number[0], line, xerr=number[1], marker="o", color=looks[study.label]["color"])
+            axes[k, 0].set_title(system, loc="left")
+        for axis, (metric, heading) in zip(axes[-1], COLUMNS.items(), strict=True):
+            axis.set_xlabel(heading)
+            if metric in QUALITY:
+                axis.set_xlim(-0.03, 1.05)
+            elif np.isfinite(axis.dataLim.intervalx).all():
+                _decades(axis, [s.number(metric) for _, group in ordered for s in group])
     return figure
+
+
+def _decades(axis: Axes, numbers: list[tuple[float, float] | None]) -> None:
+    """A logarithmic axis over whole powers of ten around positive numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    known = np.log10([n[0] for n in numbers if n is not None and n[0] > 0])
+    axis.set_xscale("log")
+    axis.set_xlim(10 ** np.floor(known.min() - 0.05), 10 ** np.ceil(known.max() + 0.05))
+    axis.xaxis.set_major_locator(LogLocator(numticks=6))
+    axis.xaxis.set_minor_formatter(NullFormatter())
