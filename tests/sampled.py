@@ -48,13 +48,13 @@ def generation() -> tuple[dict, dict, dict]:
     """Lattices that come out of noise in three stages."""
     rng = np.random.default_rng(0)
     noise, last = rng.normal(size=(2, 2, 4, 4))
+    stages = np.stack([noise, 0.5 * (noise + last), last], 1)
     samples = xr.Dataset(
         {
             "x": (("sample", "x_1", "x_2"), last),
-            "stages": (("row", "stage", "y", "x"), np.stack([noise, 0.5 * (noise + last), last], 1)),
+            "stages": (("row", "stage", "y", "x"), stages, {"names": ["noise", "between", "sample"]}),
         },
-        {"stage": ["noise", "between", "sample"]},
-        attributes(ISING, "exact", beta=0.3),
+        attrs=attributes(ISING, "exact", beta=0.3),
     )
     return {"samples": {"model": {"count": 2, "stages": 2}}}, {}, {"model": samples}
 

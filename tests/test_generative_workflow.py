@@ -135,6 +135,7 @@ WRONG = [
     ("models.mean_field.training.warm_start", True, "training.warm_start: allowed with source data only"),
     ("models.mean_field.module", "polynomial", "'energy': polynomial has no argument target; allowed: 'data'"),
     ("models.learnt.module", "time_average", "time_average has neither draw nor sample"),
+    ("tasks.report.params.samples.model.stages", 3, "the model mean_field (product) has no stages; allowed: 0"),
     ("systems.alone", {"module": "lorenz"}, "studies.alone.system: 'alone': systems/lorenz.py has no target"),
     ("systems.alone.params.beta", 0.0, "beta: 0.0: input should be greater than 0"),
     ("systems.alone.params.beta", None, "systems.alone.params.beta: None: the target of ising needs one"),

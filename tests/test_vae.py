@@ -198,6 +198,18 @@ def test_samples_of_a_linear_model_have_its_covariance(linear):
     assert none is None and np.abs(found - vectors * kept @ vectors.T).max() < 0.03
 
 
+def test_a_walk_along_the_latents_begins_with_the_strongest():
+    """The mean of a linear decoder moves in a straight line, by the column of W of each latent."""
+    model = made(Free(), hidden=[], latents=5).double()
+    with torch.no_grad():
+        stages = list(model.stages(3).values())
+        columns = (model.unit[:, None] * model.decoder[0].weight).T
+    lengths = (stages[-1] - stages[0]).flatten(1).norm(dim=1)
+    assert len(stages) == 5 and stages[0].shape == (3, 4, 4)
+    assert torch.allclose(lengths, 4 * columns.norm(dim=1).sort(descending=True).values[:3])
+    assert torch.allclose(stages[2], (stages[0] + stages[-1]) / 2)
+
+
 def test_it_is_saved_with_its_target(tmp_path):
     target = {"module": "ising_dual", "params": {"size": 4}}
     part = {"module": "vae", "params": {"latents": 3}}

@@ -96,18 +96,18 @@ def _samples(model: Any, target: Any, ask: dict) -> Any:
     found = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     dims = {name: ["sample", *(f"{name}_{i}" for i in range(1, values.ndim))] for name, values in found.items()}
     data = xr.Dataset({name: (dims[name], values) for name, values in found.items()})
-    return data.merge(_stages(model, ask["stages"], generator)) if ask.get("stages") else data
+    return data.assign(stages=_stages(model, ask["stages"], generator)) if ask.get("stages") else data
 
 
 def _stages(model: Any, rows: int, generator: Any) -> Any:
-    """`stages` (row, stage, …): configurations as the model makes them, the names of the stages as a coordinate."""
+    """(row, stage, …): configurations as the model makes them; the attribute `names` says what the stages are."""
     import torch
     import xarray as xr
 
     found = model.stages(rows, generator)
     values = torch.stack(list(found.values()), 1).numpy()
     dims = ["row", "stage", *(f"stages_{i}" for i in range(1, values.ndim - 1))]
-    return xr.Dataset({"stages": (dims, values)}, {"stage": list(found)})
+    return xr.DataArray(values, dims=dims, attrs={"names": list(found)})
 
 
 def _described(model: Any, target: Any, spec: dict) -> dict[str, Any]:

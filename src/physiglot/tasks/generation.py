@@ -53,7 +53,7 @@ def plot(
         for (row, column), axis in np.ndenumerate(axes):
             _draw(axis, values[row, column], largest)
             if row == 0:
-                axis.set_title(str(stages["stage"].values[column]), fontsize=8)
+                axis.set_title(stages.attrs["names"][column], fontsize=8)
     return {"stages": figure}
 
 
