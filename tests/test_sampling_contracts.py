@@ -16,6 +16,8 @@ DUAL = {"module": "ising_dual", "params": {"size": 4}}
 CHAINS = [{"module": "tfi_chain", "params": {"sites": 4}}, {"module": "heisenberg_chain", "params": {"sites": 4}}]
 # Model -> (parameters, target, source of its training), as often as it is to be tried.
 TRIED = {
+    "rbm": [({"hidden": 4}, ISING, "data")],
+    "boltzmann": [({}, ISING, "data")],
     "product": [({}, ISING, "energy"), ({"z2": True}, ISING, "energy")],
     "coupling": [({}, DUAL, "energy"), ({"univariate": "spline", "z2": False}, DUAL, "energy")],
     "nnrg": [({}, DUAL, "energy")],

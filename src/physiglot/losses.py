@@ -13,7 +13,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .targets import Target
+    from .targets import Hamiltonian, Target
 
 ALLOWED = {"exact": "free_energy, nll", "lower_bound": "elbo, iwae", "unnormalised": "cd"}
 
@@ -68,3 +68,27 @@ def iwae(model: Any, x: Tensor, count: int) -> Tensor:
     """−⟨importance-weighted bound⟩ of x (batch, …) with `count` latents of each; one has the mean of the ELBO."""
     needs(model, "lower_bound", "iwae")
     return -model.iwae(x, count).mean()
+
+
+def cd(model: Any, x: Tensor, k: int, chains: Tensor | None = None) -> Tensor:
+    """⟨ln p*⟩ after k Gibbs steps minus ⟨ln p*⟩ of the data x (batch, …): CD-k from the data, or PCD-k from `chains`.
+
+    Its gradient is that of −⟨ln q⟩ as far as the steps forget where they began; `chains` (chain, …) move in place.
+    """
+    if not hasattr(model, "gibbs"):
+        needs(model, "unnormalised", "cd")
+    with torch.no_grad():
+        fantasy = model.gibbs(x if chains is None else chains, k)
+        if chains is not None:
+            chains.copy_(fantasy)
+    return model.log_unnormalised(fantasy).mean() - model.log_unnormalised(x).mean()
+
+
+def vmc(psi: Any, hamiltonian: Hamiltonian, x: Tensor, weights: Tensor, shift: float) -> tuple[Tensor, dict]:
+    """The energy of ψ over configurations x with `weights`, and its variance; its gradient is the direction of
+    stochastic reconfiguration with the diagonal `shift` (see `quantum.vmc`)."""
+    from .quantum.vmc import energy
+
+    if not hasattr(psi, "derivatives"):
+        needs(psi, "state", "vmc")
+    return energy(psi, x, weights, hamiltonian, shift)

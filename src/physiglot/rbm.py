@@ -1,11 +1,13 @@
 """The restricted Boltzmann machine, as a density and as a wave function: P. Smolensky (1986); G. Carleo, M. Troyer,
 Science 355, 602 (2017), arXiv 1606.02318."""
 
-import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+LIMIT = 22  # bits of an enumeration
 
 
 def log_2cosh(z: Tensor) -> Tensor:
@@ -31,6 +33,7 @@ class RBM(nn.Module):
         complex_: bool = False,
         symmetric: bool = False,
         visible_bias: bool = True,
+        hidden_bias: bool = True,
         scale: float = 0.01,
     ):
         super().__init__()
@@ -40,7 +43,7 @@ class RBM(nn.Module):
         tail, filters = [2] * complex_, hidden // visible if symmetric else hidden
         zeros = torch.zeros(1 if symmetric else visible, *tail).double()
         self.a = nn.Parameter(zeros, requires_grad=visible_bias)
-        self.b = nn.Parameter(torch.zeros(filters, *tail).double())
+        self.b = nn.Parameter(torch.zeros(filters, *tail).double(), requires_grad=hidden_bias)
         self.w = nn.Parameter(scale * torch.randn(visible, filters, *tail).double())
         shifts = torch.arange(visible)
         self.register_buffer("place", (shifts[:, None] - shifts) % visible, persistent=False)  # (site, shift)
@@ -81,7 +84,8 @@ class RBM(nn.Module):
             added = self.place[:, (-torch.arange(self.visible)) % self.visible]  # site + shift
             moved = v[:, added]
             parts = [v.sum(1, keepdim=True), t.sum(2), torch.einsum("bfs,bsi->bif", t, moved).flatten(1)]
-        return torch.cat(parts if self.a.requires_grad else parts[1:], 1)
+        learnt = [part for part, p in zip(parts, (self.a, self.b, self.w), strict=True) if p.requires_grad]
+        return torch.cat(learnt, 1)
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """A vector (parameter) as tensors like `learnt`."""
@@ -95,10 +99,13 @@ class RBM(nn.Module):
 
 def every(bits: int) -> Tensor:
     """All 2^bits configurations ±1, float64 (2^bits, bits). Raises ValueError above 22 bits."""
-    if bits > 22:
-        raise ValueError(f"bits {bits}: an enumeration takes up to 22 units")
-    return 2.0 * (torch.arange(2**bits)[:, None] >> torch.arange(bits) & 1).double() - 1
+    return torch.cat(list(parts(bits)))
 
 
-def log_mean_exp(x: Tensor) -> float:
-    return float(torch.logsumexp(x, 0)) - math.log(len(x))
+def parts(bits: int, rows: int = 2**16) -> Iterator[Tensor]:
+    """All 2^bits configurations ±1 in order, `rows` at a time. Raises ValueError above 22 bits."""
+    if bits > LIMIT:
+        raise ValueError(f"bits {bits}: an enumeration takes up to {LIMIT} units")
+    for start in range(0, 2**bits, rows):
+        numbers = torch.arange(start, min(start + rows, 2**bits))
+        yield 2 * (numbers[:, None] >> torch.arange(bits) & 1).double() - 1

@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..quantum.vmc import energy, local_energy
+from .. import losses
+from ..quantum.vmc import local_energy
 from ..quantum.walk import walk, walkers
 from ..rbm import RBM, every
 from ..strict import Strict
@@ -98,7 +99,7 @@ class Model(nn.Module):
         if not self.training:
             self.walkers.copy_(kept)  # a validation leaves no trace
         ratio = self.params.last_shift / self.params.shift
-        value, further = energy(self.psi, x, weights, self.target, self.params.shift * ratio**progress)
+        value, further = losses.vmc(self.psi, self.target, x, weights, self.params.shift * ratio**progress)
         return {"loss": value, **further}
 
     @torch.no_grad()
