@@ -131,7 +131,8 @@ class Counts:
 
     def at(self, step: int) -> dict[str, int]:
         if self.rank:
-            torch.manual_seed(torch.initial_seed() + (self.rank << 40))
+            own = np.random.SeedSequence(torch.initial_seed(), spawn_key=(self.rank,))
+            torch.manual_seed(int(own.generate_state(1)[0]))
         return {"count": self.count}
 
 

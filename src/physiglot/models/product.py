@@ -37,9 +37,11 @@ class Model(nn.Module):
         self.reparam = not self.spins
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std.clone())
-        start = torch.zeros(target.shape) if self.spins else mean.expand(target.shape)
-        self.field = nn.Parameter(start + params.spread * torch.randn(target.shape))
-        self.log = None if self.spins else nn.Parameter(std.expand(target.shape).log())
+        shape = target.shape
+        mean, std = (s.reshape(shape) if s.numel() == math.prod(shape) else s.expand(shape) for s in (mean, std))
+        start = torch.zeros(shape) if self.spins else mean
+        self.field = nn.Parameter(start + params.spread * torch.randn(shape))
+        self.log = None if self.spins else nn.Parameter(std.log())
 
     def loss(self, batch: dict, progress: float = 1.0) -> dict[str, Tensor]:
         if "count" in batch:
