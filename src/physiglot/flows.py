@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 from zuko.flows import GeneralCouplingTransform
-from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
+from zuko.transforms import CouplingTransform, MonotonicAffineTransform, MonotonicRQSTransform
 
 from . import losses
 
@@ -68,10 +68,20 @@ class Couplings(nn.Module):
         """z of x (…, variable), and ln |det dx/dz| (…) there."""
         total = x.new_zeros(x.shape[:-1])
         for part in reversed(self.parts):
-            transform = part()
-            x, image = transform.inv(x), x
-            total = total + transform.log_abs_det_jacobian(x, image)
+            x, change = _undo(part(), x)
+            total = total + change
         return x, total
+
+
+def _undo(transform: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """z of x and ln |det dx/dz| there; the network of a coupling, which sees the kept half, is used once for both."""
+    if not isinstance(transform, CouplingTransform):
+        z = transform.inv(x)
+        return z, transform.log_abs_det_jacobian(z, x)
+    kept, moved = transform.split(x)
+    inner = transform.meta(kept)
+    z = inner.inv(moved)
+    return transform.merge(kept, z, x.shape), inner.log_abs_det_jacobian(z, moved)
 
 
 class Density(nn.Module):
@@ -131,8 +141,9 @@ class Density(nn.Module):
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"x: {tuple(x.shape)}: it must be (batch, {', '.join(map(str, self.shape))})")
         x = x.to(self.mean)
-        logs = self.pull(x)[1]
-        return torch.logaddexp(logs, self.pull(-x)[1]) - log(2) if self.z2 else logs
+        if not self.z2:
+            return self.pull(x)[1]
+        return torch.logaddexp(*self.pull(torch.cat([x, -x]))[1].chunk(2)) - log(2)
 
 
 def spread(values: Tensor, shape: tuple[int, ...]) -> Tensor:
