@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from physiglot import independence, reweighting
-from physiglot.report import Drawn, report
+from physiglot.report import Drawn, draw, report
 
 LNZ, LOWER, UPPER, ESS, ACC, GAP = 7.3748795049, 6.9314718056, 7.8054096430, 0.4428441090, 0.5133730379, 0.0775686211
 
@@ -225,3 +225,22 @@ def test_what_cannot_be_reported_is_refused(target):
     drawn = gas.spins(target, 0.0, 200, 1)
     with pytest.raises(ValueError, match="1 of 200 samples have a weight that is not a number"):
         report(Drawn(drawn.x, np.where(np.arange(200) == 3, np.nan, drawn.energy), drawn.log_prob, "exact"), target)
+
+
+def test_a_report_by_a_model_itself(target):
+    """Uniform spins as a model, beside configurations of the target that it is told."""
+
+    class Uniform:
+        log_prob_kind = "exact"
+
+        def log_prob(self, x):
+            return torch.full((len(x),), -10 * np.log(2))
+
+        def sample(self, n, generator=None):
+            x = 2.0 * torch.randint(2, (n, 10), generator=generator) - 1
+            return x, self.log_prob(x)
+
+    beside = gas.spins(target, gas.A, 20000, 3).x
+    found = report(draw(Uniform(), target, 20000, torch.Generator().manual_seed(2), beside), target)
+    for name, exact in {"lnZ_q": LOWER, "lnZ_rw": LNZ, "lnZ_upper": UPPER, "bar": LNZ}.items():
+        assert abs(z(found, name, exact)) < 4

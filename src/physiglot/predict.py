@@ -123,7 +123,8 @@ def _training_cost(weights: Path) -> dict[str, float]:
     """CPU seconds of the training, by its run record; nothing if there is none."""
     try:
         record = json.loads(stage.record_path(weights).read_text())
-        return {"train_cpu_seconds": record["cpu_seconds"]}
+        steps = record["spec"]["part"]["training"]["steps"]
+        return {"train_cpu_seconds": record["cpu_seconds"]} | ({} if steps is None else {"train_steps": steps})
     except (OSError, KeyError, ValueError):
         return {}
 

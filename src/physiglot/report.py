@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import independence, reweighting
+from . import independence, models, reweighting
 from .montecarlo.autocorrelation import integrated_time, mean_error
 
 FEWEST, UNRELIABLE, SIGMAS, ROUNDING = 100, 0.7, 4.0, 1e-6
@@ -28,6 +28,21 @@ class Drawn:
     kind: str  # exact, lower_bound, unnormalised
     reference_energy: np.ndarray | None = None  # (member, time)
     reference_log_prob: np.ndarray | None = None  # (member, time)
+
+
+def draw(model: Any, target: Any, n: int, generator: Any = None, x_target: Any = None) -> Drawn:
+    """`n` samples of a model for a report, and what it says of `x_target`, independent configurations of the target."""
+    import torch
+
+    with torch.no_grad():
+        found = models.draw(model, target, n, generator)
+        beside = {}
+        if x_target is not None:
+            beside["reference_energy"] = target.energy(x_target.double()).numpy()[:, None]
+            if model.log_prob_kind != "unnormalised":
+                beside["reference_log_prob"] = model.log_prob(x_target).double().numpy()[:, None]
+    log_prob = found["log_prob"].numpy() if "log_prob" in found else None
+    return Drawn(found["x"], found["energy"].numpy(), log_prob, model.log_prob_kind, **beside)
 
 
 def _entry(name: str, value: float, error: float | None = None) -> Entries:

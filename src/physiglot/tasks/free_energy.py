@@ -32,6 +32,7 @@ METRICS = {
     "F_exact": "F, exact",
     "F_q_relative_error": "F_q, relative error",
     "F_rw_relative_error": "F reweighted, relative error",
+    "unreliable": "which is unreliable",
     "gap_per_site": "gap a site (nats)",
     "bracket_width": "bracket (nats)",
     "ess": "ESS",
@@ -85,7 +86,7 @@ def _bounds(data: xr.Dataset) -> dict[str, float]:
 
 def _cost(data: xr.Dataset) -> dict[str, float]:
     cost = data.attrs.get("cost", {})
-    found = {name: cost[name] for name in ("train_cpu_seconds", "sampling_cpu_seconds") if name in cost}
+    found = {name: cost[name] for name in ("train_steps", "train_cpu_seconds", "sampling_cpu_seconds") if name in cost}
     if cost.get("sampling_seconds"):
         found["samples_per_second"] = data.sizes["sample"] / cost["sampling_seconds"]
     return {"parameters": float(data.attrs["parameters"]), **found}
