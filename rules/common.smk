@@ -11,7 +11,7 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from physiglot import config as schema
-from physiglot import files, fingerprint, imports, processes, symbols, targets
+from physiglot import files, fingerprint, imports, processes
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -205,25 +205,9 @@ def known(path, reads=lambda w: True):
     return input_of
 
 
-def learns_data(w):
-    """Whether the training reads a data set: a model may learn from the energy of its system alone."""
-    return model(w).training.source == "data"
-
-
-def draws_data(w):
-    """Whether the prediction reads it: for a model of data, or to stand beside its samples."""
-    beside = any(asked.get("split") is not None for asked in task(w).params.get("samples", {}).values())
-    return study(w).dataset is not None and (learns_data(w) or beside)
-
-
 def dataset_file(w):
     s = study(w)
     return f"data/{s.system}/datasets/{s.dataset}.zarr/zarr.json" if s.dataset is not None else []
-
-
-def data_file(reads):
-    """The data set where it is read."""
-    return lambda w: dataset_file(w) if reads(w) else []
 
 
 def weights_file(w):
@@ -244,29 +228,6 @@ def embedded_file(w):
 
 def part(w):
     return model(w) if w.part == "model" else model(w).embedding
-
-
-def target_of(s):
-    """{"target": module and params} of the system of a study, if it offers one."""
-    system = CONFIG.systems[s.system]
-    found = targets.described(system.module, system.params)
-    return {} if found is None else {"target": found}
-
-
-def target_learnt(w):
-    """The target as far as the training knows it: its model has an argument `target`."""
-    return target_of(study(w)) if "target" in symbols.arguments(f"models.{part(w).module}", "Model", "__init__") else {}
-
-
-def target_asked(s):
-    """The target as far as the task wants samples of it."""
-    return target_of(s) if CONFIG.tasks[s.task].params.get("samples") else {}
-
-
-def target_code(found):
-    """The code of these targets."""
-    modules = dict.fromkeys(f["target"]["module"] for f in found if f)
-    return [f"systems.{m}:{symbol}" for m in modules for symbol in ("target", "Params")]
 
 
 def train_spec(w):
@@ -320,11 +281,6 @@ def predict_spec(w):
 
 def predict_code(w):
     return CODE("predict", *parts_code(model(w), model(w).embedding), *target_code(targets_of(w)))
-
-
-def targets_of(w):
-    """The targets that a prediction builds: that of its model, and that of its samples."""
-    return [target_learnt(at(w, study=study(w).weights or w.study, part="model")), target_asked(study(w))]
 
 
 def task_spec(w):

@@ -1,15 +1,21 @@
-"""Names that the configuration gives: of our modules, and of its own entries."""
+"""Names that the configuration gives, of our modules and of its own entries, and those of arguments."""
 
 import difflib
 from typing import Any
 
 from .strict import ConfigError
-from .symbols import PACKAGE
+from .symbols import PACKAGE, methods
 
 
 def modules(kind: str) -> list[str]:
     """The files of systems/, models/ or tasks/."""
     return sorted(p.stem for p in (PACKAGE / kind).glob("*.py") if p.stem != "__init__")
+
+
+def arguments(module: str, owner: str, method: str) -> list[str]:
+    """The names of the arguments of a method."""
+    given = methods(module, owner).get(method)
+    return [a.arg for a in [*given.args, *given.kwonlyargs]] if given else []
 
 
 def named(key: str, name: str, known: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import symbols, targets
-from .names import modules, named
+from .names import arguments, modules, named
 from .strict import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check_training(key: str, study: Study, model: Model, system: System) -> None
         split = model.training.validation.split
         return named(f"models.{study.model}.training.validation.split", split, system.splits)
     _check_target(f"{key}.system", study.system, system, "learn from its energy")
-    if "target" not in symbols.arguments(f"models.{model.module}", "Model", "__init__"):
+    if "target" not in arguments(f"models.{model.module}", "Model", "__init__"):
         raise ConfigError(
             f"configuration error: models.{study.model}.training.source: 'energy': {model.module} has no argument "
             "target; allowed: 'data'"

@@ -370,12 +370,6 @@ def methods(module: str, owner: str) -> dict[str, ast.arguments]:
     return found
 
 
-def arguments(module: str, owner: str, method: str) -> list[str]:
-    """The names of the arguments of a method."""
-    given = methods(module, owner).get(method)
-    return [a.arg for a in [*given.args, *given.kwonlyargs]] if given else []
-
-
 def required(module: str, owner: str, method: str) -> list[str]:
     """The keyword-only arguments of a method that have no default."""
     given = methods(module, owner).get(method)
