@@ -50,7 +50,7 @@ class Lattice(Target):
 
     def __init__(self, lattice: str, size: int, beta: float, coupling: int = 1):
         self.lattice, self.size, self.beta, self.coupling = lattice, size, beta, coupling
-        self.shape, self.closed_form = lattices.shape(lattice, size), lattice in ("square", "chain")
+        self.shape = lattices.shape(lattice, size)
         self.bonds = lattices.bonds(lattice, size)
         self.closed_form = lattice == "chain" or (lattice == "square" and (coupling > 0 or size % 2 == 0))
 
