@@ -114,6 +114,15 @@ def test_samples_follow_their_log_prob(name, z2):
     assert abs(float(chi) - degrees) < 4 * math.sqrt(2 * degrees)
 
 
+def test_stages_are_the_samples_as_far_as_they_are_drawn():
+    model = made(NETS["pixelcnn of patches"], {"module": "ising", "params": {"size": 8, "beta": 0.4}})
+    with torch.no_grad():
+        stages = list(model.stages(5, torch.Generator().manual_seed(0)).values())
+        x = model.configurations(5, torch.Generator().manual_seed(0))
+    assert [int((s != 0).sum()) for s in stages] == [5 * 64 * k // 4 for k in (1, 2, 3, 4)]
+    assert torch.equal(stages[-1], x) and all(torch.equal(s[s != 0], x[s != 0]) for s in stages)
+
+
 def test_patches_are_squares_of_the_lattice():
     x = torch.arange(24.0).view(1, 4, 6)
     grid = tokens.grid((4, 6), 2)

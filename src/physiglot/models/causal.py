@@ -99,6 +99,15 @@ class Model(nn.Module):
         drawn, _, sign = self._draw(n, generator)
         return sign * tokens.join(drawn, self.grid, self.shape)
 
+    def stages(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Configurations (n, *shape) while they are drawn, a quarter of the tokens at a time; 0 where none is yet."""
+        drawn, _, sign = self._draw(n, generator)
+        count = drawn.shape[1]
+        place, found = torch.arange(count, device=drawn.device)[:, None], {}
+        for t in [count * quarter // 4 for quarter in range(1, 5)]:
+            found[f"{t} of {count} tokens"] = sign * tokens.join(drawn * (place < t), self.grid, self.shape)
+        return found
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """x (n, *shape) of ±1 and ln q (n), float64."""
