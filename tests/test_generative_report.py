@@ -219,6 +219,15 @@ def test_configurations_without_weight(target):
     assert nothing["ess_reason"] == "all weights are zero"
 
 
+def test_a_model_without_density_where_the_target_is(target):
+    """The upper bound is infinite, and the model has not converged, whatever its own samples say."""
+    drawn = gas.spins(target, gas.A, 500, 1, reference=500)
+    lost = np.where(np.arange(500) < 5, -np.inf, drawn.reference_log_prob[:, 0])[:, None]
+    found = report(Drawn(drawn.x, drawn.energy, drawn.log_prob, "exact", drawn.reference_energy, lost), target)
+    assert np.isnan(found["lnZ_upper"]) and "no density at 5" in found["lnZ_upper_reason"]
+    assert found["converged"] == 0.0 and found["bar"] == pytest.approx(LNZ, abs=0.1)
+
+
 def test_what_cannot_be_reported_is_refused(target):
     with pytest.raises(ValueError, match="of 50 samples: allowed are 100 or more"):
         report(gas.spins(target, 0.0, 50, 1), target)

@@ -39,7 +39,9 @@ CONFIG = {
 for study in CONFIG["studies"].values():
     study.update(paper="generative", variant="baseline", task="report")
 
+TARGETS = ("papers/generative/table.csv", "runs/alone/0/figures")
 DATA = ("simulate/ising/*", "collect/ising", "dataset/ising/clean")
+ALONE = ("train/alone/*", "predict/alone/*", "evaluate/alone/*")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def made(tmp_path_factory) -> Iterator[tuple[Project, set[str]]]:
     """A project that has run, and what ran."""
     project = Project.create(tmp_path_factory.mktemp("generative") / "base", CONFIG)
     try:
-        yield project, project.ran()
+        yield project, project.ran(*TARGETS)
     finally:
         project.stop()
 
@@ -85,21 +87,19 @@ def test_the_table_says_what_is_not_defined(made):
 
 
 def test_nothing_changed(project):
-    assert project.ran() == set()
+    assert project.ran(*TARGETS) == set()
 
 
 def test_the_temperature_of_the_target(project):
     """It trains the model again, and no other; a system of its own has no blocks."""
     project.change("systems.alone.params.beta", 0.35)
-    assert project.ran() == project.matching("*/alone/*", "table/*")
+    assert project.ran("runs/alone/0/metrics.json", "runs/beside/0/metrics.json") == project.matching(*ALONE)
 
 
 def test_code_of_the_target(project):
     """It is code of the training, of the samples and of the report, of one study here, to be short."""
     project.insert("spins.py", "Lattice.energy")
-    assert project.ran("runs/alone/0/metrics.json") == project.matching(
-        "train/alone/*", "predict/alone/*", "evaluate/alone/*"
-    )
+    assert project.ran("runs/alone/0/metrics.json") == project.matching(*ALONE)
 
 
 def test_more_data_does_not_train_a_variational_model_again(project):

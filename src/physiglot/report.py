@@ -79,6 +79,10 @@ def _upper(lw: np.ndarray, reference: np.ndarray, lower: float) -> Entries:
 
     `relaxation`: the largest weight π/q that was seen, which the relaxation time of the Metropolis chain exceeds.
     """
+    if not np.isfinite(reference).all():
+        lost = f"the model has no density at {int((~np.isfinite(reference)).sum())} configurations of the target"
+        found = _undefined(lost, "lnZ_upper", "bracket_width", "relaxation")
+        return found | _entry("bar", *reweighting.acceptance_ratio(lw, reference.ravel()))
     tau = integrated_time(reference)
     upper, error = mean_error(reference)
     bar = reweighting.acceptance_ratio(lw, reference.ravel(), tau)
@@ -105,6 +109,8 @@ def _converged(found: Entries, width: float, sites: int) -> Entries:
     checks = [found["unreliable"] == 0.0]
     if np.isfinite(found.get("bracket_width", np.nan)):
         checks.append(found["bracket_width"] <= width * sites)
+    elif "no density" in found.get("bracket_width_reason", ""):
+        checks.append(False)
     if "lnZ_rw_z" in found:
         checks.append(abs(found["lnZ_rw_z"]) <= SIGMAS)
     if len(checks) == 1:

@@ -91,7 +91,8 @@ def acceptance_ratio(own: np.ndarray, reference: np.ndarray, tau: float = 0.5) -
     def excess(c: float) -> float:
         return float(expit(own - c - shift).sum() - expit(c - reference + shift).sum())
 
-    known = np.concatenate([own[np.isfinite(own)], reference])
+    known = np.concatenate([own, reference])
+    known = known[np.isfinite(known)]
     c = float(brentq(excess, known.min() - abs(shift) - 40, known.max() + abs(shift) + 40, xtol=1e-12))
     f, g = expit(own - c - shift), expit(c - reference + shift)
     variance = f.var() / f.mean() ** 2 / n + 2 * tau * g.var() / g.mean() ** 2 / m
