@@ -38,6 +38,11 @@ CONTENTS = {  # metric -> column, as far as a data set has it
     "peak": "central peak at",
     "relaxation_crossing": "λ(t) is flat at",
     "binder_crossing": "cumulants cross at",
+    "F_q_relative_error": "F_q, relative error",
+    "F_rw_relative_error": "reweighted",
+    "ess": "ESS",
+    "acc": "acceptance",
+    "converged": "converged",
 }
 
 
@@ -48,6 +53,8 @@ def number(row: dict[str, str] | None) -> str:
     """Our value ± its error, and the published one in brackets."""
     if row is None:
         return ""
+    if not row["value"] and row.get("source", "").startswith("undefined: "):
+        return "–"
     digits = [
         f"{float(row[key]):.{n}g}" if row[key] else "" for key, n in (("value", 3), ("error", 1), ("published", 3))
     ]
@@ -73,7 +80,12 @@ def table(name: str) -> str:
         here = {n: r for n, r in rows.items() if (studies[n]["system"], studies[n].get("dataset", "clean")) == data}
         shown = [metric for metric in CONTENTS if any(metric in found for found in here.values())]
         header = " | ".join(CONTENTS[metric] for metric in shown)
-        text += [f"**{', '.join(data)}**", "", f"| model | | {header} |", "|---|---|" + "---|" * len(shown)]
+        text += [
+            f"**{', '.join(filter(None, data))}**",
+            "",
+            f"| model | | {header} |",
+            "|---|---|" + "---|" * len(shown),
+        ]
         for name, found in here.items():
             cells = " | ".join(number(found.get(metric)) for metric in shown)
             text.append(f"| {studies[name]['label']} | {studies[name]['variant']} | {cells} |")

@@ -38,6 +38,7 @@ def rows(study: dict, metrics: list[dict], partial: bool = False) -> list[dict]:
             continue
         value, error = _summary(metric, metrics, partial)
         published = study["published"].get(metric)
+        reason = next((run[f"{metric}_reason"] for run in metrics if run.get(f"{metric}_reason")), "")
         found.append(
             {
                 "study": study["name"],
@@ -49,8 +50,11 @@ def rows(study: dict, metrics: list[dict], partial: bool = False) -> list[dict]:
             | {
                 "seeds": sum(run.get(metric) is not None for run in metrics) if partial and value else len(metrics),
                 "published": published,
-                "source": study["source"] if published is not None else "",
-                "reason": next((run[f"{metric}_reason"] for run in metrics if run.get(f"{metric}_reason")), ""),
+                "source": study["source"]
+                if published is not None
+                else f"undefined: {reason}"
+                if reason and value is None
+                else "",
             }
         )
     return found
@@ -65,7 +69,7 @@ def _number(value: float | None) -> str:
 def _cell(row: dict | None) -> str:
     if row is None:
         return ""
-    if row["value"] is None and row["reason"]:
+    if row["value"] is None and row["source"].startswith("undefined: "):
         return "–"
     error = f" ± {row['error']:.1g}" if row["error"] else ""
     published = f" [{row['published']:g}]" if row["published"] is not None else ""
@@ -136,7 +140,7 @@ def html(spec: dict, tables: list[tuple]) -> str:
 
 def _csv(found: list[dict]) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in found)
     return buffer.getvalue()
