@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .velocity import paths
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .targets import Hamiltonian, Target
+=======
+    from .targets import Target
+    from .velocity.paths import Coupling, Path
 
 ALLOWED = {"exact": "free_energy, nll", "lower_bound": "elbo, iwae", "unnormalised": "cd"}
 
@@ -92,3 +97,14 @@ def vmc(psi: Any, hamiltonian: Hamiltonian, x: Tensor, weights: Tensor, shift: f
     if not hasattr(psi, "derivatives"):
         needs(psi, "state", "vmc")
     return energy(psi, x, weights, hamiltonian, shift)
+
+
+def match(model: Any, x: Tensor, path: Path, coupling: Coupling = "independent") -> Tensor:
+    """E|v(x_t, t) − u|², summed over variables, of `model.field` between its base and the data x (batch, …)."""
+    if not hasattr(model, "field"):
+        raise TypeError(
+            f"match: needs a model with a velocity field, and {type(model).__module__} has none; "
+            f"allowed for it: {ALLOWED.get(model.log_prob_kind, 'its own loss')}"
+        )
+    z = paths.paired(model.base(len(x)), x, coupling)
+    return paths.residuals(model.field, z, x, paths.times(len(x), x), path).mean()
