@@ -13,6 +13,9 @@ from physiglot.config import Training
 
 ISING = {"module": "ising", "params": {"size": 3, "beta": 0.4}}
 DUAL = {"module": "ising_dual", "params": {"size": 4}}
+FIELD = {"module": "phi4", "params": {"size": 4}}
+GAS = {"module": "coulomb_trap", "params": {"count": 3}}
+FREE = {"module": "particles", "params": {}}
 CHAINS = [{"module": "tfi_chain", "params": {"sites": 4}}, {"module": "heisenberg_chain", "params": {"sites": 4}}]
 # Model -> (parameters, target, source of its training), as often as it is to be tried.
 TRIED = {
@@ -20,6 +23,7 @@ TRIED = {
     "boltzmann": [({}, ISING, "data")],
     "product": [({}, ISING, "energy"), ({"z2": True}, ISING, "energy")],
     "coupling": [({}, DUAL, "energy"), ({"univariate": "spline", "z2": False}, DUAL, "energy")],
+    "velocity": [({"width": 0.5}, FIELD, "energy"), ({}, GAS, "energy"), ({"width": 3.0}, FREE, "energy")],
     "nnrg": [({}, DUAL, "energy")],
     "rbm_state": [({"chains": 16}, CHAINS[0], "energy"), ({"numbers": "complex", "chains": 16}, CHAINS[1], "energy")],
     "vae": [({}, ISING, "data")],

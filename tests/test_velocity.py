@@ -1,4 +1,4 @@
-"""Velocity fields: closed forms against autograd, exact fields inserted by hand, and the losses against exact values."""
+"""Velocity fields: closed forms against autograd, exact fields inserted by hand, losses against exact values."""
 
 from math import log, pi
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from physiglot import losses, models
 from physiglot.exact import gaussian
-from physiglot.systems import gff, phi4
+from physiglot.systems import gff
 from physiglot.velocity import follow, lattice, paths
 
 GFF = {"module": "gff", "params": {}}
@@ -151,7 +151,7 @@ def test_a_flow_that_does_not_settle_is_an_error(monkeypatch):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_noise_and_score_of_a_gaussian(path):
-    """With the exact velocity, E[z|x] is its regression on x, and the score that of a Gaussian of variance a²c + s²σ²."""
+    """With the exact velocity, E[z|x] is its regression on x, the score that of a Gaussian of variance a²c + s²σ²."""
     c, width, t = 0.4, 1.3, torch.tensor(0.6, dtype=torch.float64)
     x = torch.randn(10, dtype=torch.float64)
     a, s, _, _ = paths.coefficients(path, t)
@@ -206,7 +206,7 @@ def test_exact_field_inserted_has_perfect_weights_and_the_irreducible_loss(path)
     eigenvalues = gaussian.spectrum(6, 1.0)
     model = build(GFF, path=path).double().eval()
     model.field = Exact(1 / eigenvalues, path)
-    x, lw = weights(model, 1000)
+    _, lw = weights(model, 1000)
     assert ess(lw) > 0.9999
     assert float(lw.mean()) == pytest.approx(gaussian.log_z(eigenvalues), abs=1e-3)
     states = torch.as_tensor(gff.draws(gff.Params(), (20000,), np.random.default_rng(0))[0])
@@ -227,3 +227,21 @@ def test_stochastic_equation_has_the_same_marginals():
     assert float(z.abs().max()) < 5
     with pytest.raises(ValueError, match="trig"):
         build(GFF, path="linear", sampler="sde")
+
+
+# --- training ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_matching_of_the_free_field_reaches_the_irreducible_loss(path):
+    """Within 1 % of it and not below; the trained field has nearly perfect weights."""
+    states = torch.as_tensor(gff.draws(gff.Params(), (20000,), np.random.default_rng(5))[0]).float()
+    model = build(GFF, path=path, frequencies=0, times=10)
+    trained(model, lambda step: {"state": states[torch.randint(len(states), (256,))]}, 300, 0.03)
+    fresh = torch.as_tensor(gff.draws(gff.Params(), (20000,), np.random.default_rng(6))[0])
+    z, t = torch.randn(fresh.shape, dtype=torch.float64), paths.times(len(fresh), fresh)
+    with torch.no_grad():
+        residuals = paths.residuals(model.field, z, fresh, t, path)
+    exact = gaussian.irreducible(1 / gaussian.spectrum(6, 1.0), 1.0, path)
+    assert -4 * float(residuals.std()) / len(fresh) ** 0.5 < float(residuals.mean()) - exact < 0.01 * exact
+    assert ess(weights(model, 2000)[1]) > 0.95

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .targets import Hamiltonian, Target
-=======
-    from .targets import Target
     from .velocity.paths import Coupling, Path
 
 ALLOWED = {"exact": "free_energy, nll", "lower_bound": "elbo, iwae", "unnormalised": "cd"}

@@ -4,6 +4,7 @@ ln Z = ln ∫ e^(−βE) over all positions of N distinguishable particles in d 
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import exp, inf, lgamma, log, pi, sqrt
 from typing import Literal
 
@@ -54,12 +55,12 @@ def relative(potential: Callable[[float], float], dimension: int, beta: float = 
         raise ValueError("the integral over the distance does not converge: the pair is not bound")
     ends = [0.0, *np.linspace(near[0], near[-1], 24), 2 * near[-1]]
     weight = lambda y: exp(exponent(y) - top) if y > 0 else 0.0  # noqa: E731
-    parts = [quad(weight, a, b, epsabs=1e-13, epsrel=1e-11)[0] for a, b in zip(ends, ends[1:], strict=False)]
+    parts = [quad(weight, a, b, epsabs=1e-13, epsrel=1e-11)[0] for a, b in pairwise(ends)]
     return float(sphere + top + log(sum(parts)))
 
 
 def pair(dimension: int, kernel: Kernel, beta: float, charge2: float = 1.0) -> float:
-    """N = 2 in any dimension: the free centre of mass times the integral over the distance; y² = r²/2 is in the trap."""
+    """N = 2 in any dimension: the free centre of mass times the integral over the distance."""
     repulsion = (lambda r: -log(r)) if kernel == "log" else (lambda r: charge2 / r)
     inner = relative(lambda r: r**2 / 4 + repulsion(r) if r > 0 else inf, dimension, beta)
     return dimension / 2 * log(2 * pi / beta) + inner
@@ -69,8 +70,8 @@ def log_z(count: int, dimension: int, kernel: Kernel, beta: float, charge2: floa
     """ln Z where one of these closed forms holds, else None. Raises ValueError for impossible arguments."""
     if count < 1 or dimension < 1 or beta <= 0 or charge2 < 0:
         raise ValueError(
-            f"count {count}, dimension {dimension}, beta {beta:g}, charge2 {charge2:g}: must be at least 1, at least 1, "
-            "positive and not negative"
+            f"count {count}, dimension {dimension}, beta {beta:g}, charge2 {charge2:g}: allowed are 1 or more, 1 or "
+            "more, above 0, 0 or more"
         )
     if count == 1:
         return dimension / 2 * log(2 * pi / beta)
@@ -78,8 +79,6 @@ def log_z(count: int, dimension: int, kernel: Kernel, beta: float, charge2: floa
         return mehta(count, beta)
     if kernel == "log" and dimension == 2 and beta == 2:
         return ginibre(count)
-    if kernel == "inverse" and dimension == 1 and charge2 > 0 and count > 2:
-        return None
     return pair(dimension, kernel, beta, charge2) if count == 2 else None
 
 

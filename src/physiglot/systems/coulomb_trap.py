@@ -17,7 +17,7 @@ from ..exact import loggas
 from ..strict import Strict
 
 if TYPE_CHECKING:
-    from ..targets import Target
+    from ..particle_target import Particles
 
 TARGET = ("count", "dimension", "kernel", "charge2", "beta")
 
@@ -60,7 +60,7 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
     return data.assign(acceptance=("member", chains.acceptance, {"units": "1"}))
 
 
-def target(params: Params) -> Target:
+def target(params: Params) -> Particles:
     """E; ln Z where `exact.loggas` knows it, and ⟨Σ x²⟩ of the logarithmic gas."""
     from ..particle_target import Particles
 

@@ -7,6 +7,7 @@ mass at the origin: ln Z is the integral over that subspace of (N − 1) d dimen
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,7 @@ from ..exact import loggas
 from ..strict import Strict
 
 if TYPE_CHECKING:
-    from ..targets import Target
+    from ..particle_target import Particles
 
 TARGET = ("count", "dimension", "potential", "pair_factor", "oscillator", "beta")
 
@@ -70,7 +71,7 @@ def beginning(params: Params, members: int, rng: np.random.Generator) -> np.ndar
     return shaken
 
 
-def target(params: Params) -> Target:
+def target(params: Params) -> Particles:
     """E; ln Z of N = 2 by quadrature."""
     from ..particle_target import Particles
 
@@ -83,5 +84,5 @@ def target(params: Params) -> Target:
                 return None
             return loggas.relative(bound, params.dimension, self.beta if beta is None else beta)
 
-    given = {"trap": params.oscillator, "centred": True}
-    return Cluster(params.count, params.dimension, params.beta, lambda r: pair_energy(params, r), **given)
+    potential = partial(pair_energy, params)
+    return Cluster(params.count, params.dimension, params.beta, potential, trap=params.oscillator, centred=True)
