@@ -28,17 +28,9 @@ def _configurations(truth: xr.Dataset | None, target: Any) -> np.ndarray | None:
     return x[np.linspace(0, len(x) - 1, min(POINTS, len(x))).round().astype(int)]
 
 
-def _image(x: np.ndarray) -> np.ndarray | None:
-    """A lattice (y, x) of one configuration; None if it is no square."""
-    if x.ndim == 2:
-        return x
-    side = int(np.sqrt(x.size))
-    return x.reshape(side, side) if x.ndim == 1 and side > 2 and side * side == x.size else None
-
-
 def _lattices(axes: Any, x: np.ndarray, target: Any, largest: float) -> None:
     for axis, one in zip(axes, x, strict=False):
-        axis.imshow(_image(one), cmap="gray" if target.support == "spin" else "RdBu_r", vmin=-largest, vmax=largest)
+        axis.imshow(one, cmap="gray" if target.support == "spin" else "RdBu_r", vmin=-largest, vmax=largest)
         axis.set(xticks=[], yticks=[])
         axis.grid(visible=False)
         axis.spines[:].set_visible(True)
@@ -69,7 +61,7 @@ def samples(truth: xr.Dataset | None, data: xr.Dataset, target: Any) -> Figure:
     if (reference := _configurations(truth, target)) is not None:
         found["Monte Carlo"] = reference.astype(float)
     with drawing.style():
-        if _image(found["model"][0]) is not None and not getattr(target, "particles", False):
+        if found["model"].ndim == 3 and not target.particles:
             figure, axes = drawing.panels(len(found), SHOWN, 1.3 * SHOWN, 1.4 * len(found) + 0.2)
             largest = float(np.abs(found["model"][:SHOWN]).max())
             for row, (name, x) in zip(axes, found.items(), strict=True):
@@ -141,11 +133,12 @@ def weights(data: xr.Dataset, target: Any, metrics: dict[str, Any]) -> Figure:
             _histograms(axes[0, 0], lw)
             _marks(axes[0, 0], metrics)
             axes[0, 0].legend(fontsize=7.5)
+            axes[0, 0].set(xlabel="log-weight −βE − ln q (nats)", ylabel="density", title="weights cross at ln Z")
         else:
+            axes[0, 0].set_axis_off()
             axes[0, 0].text(
                 0.5, 0.5, metrics.get("ess_reason", ""), ha="center", transform=axes[0, 0].transAxes, wrap=True
             )
-        axes[0, 0].set(xlabel="log-weight −βE − ln q (nats)", ylabel="density", title="weights cross at ln Z")
         _histograms(axes[0, 1], energy, share)
         axes[0, 1].set(xlabel="E", ylabel="density", title="energies")
         axes[0, 1].legend(fontsize=7.5)
