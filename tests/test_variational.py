@@ -58,6 +58,14 @@ def test_mean_field_of_the_free_field(tmp_path):
     assert value == pytest.approx(8 * np.log(2 * np.pi / 5), abs=4 * error + 0.01)
 
 
+@pytest.mark.parametrize(("target", "fields"), [(ISING, 2), (FIELD, 1), (FIELD, 16)])
+def test_statistics_of_data_are_per_field(target, fields):
+    """Spins come as bytes, lattices as one field, particles as many."""
+    mean, std = torch.full((fields,), 2.0), torch.full((fields,), 3.0)
+    model = models.build({"module": "product", "params": {"spread": 0.0}}, mean, std, target=target)
+    assert model.field.shape == (4, 4) and set(model.field.unique().tolist()) == ({0.0} if fields == 2 else {2.0})
+
+
 def test_both_signs_are_a_normalised_mixture():
     target = Paramagnet(8, h=0.0, beta=1.0)
     model = model_of(ISING, z2=True)

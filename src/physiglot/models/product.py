@@ -18,6 +18,11 @@ class Params(Strict):
     spread: float = Field(0.1, ge=0, description="standard deviation of the first fields, which breaks the symmetry")
 
 
+def _filled(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Statistics per field of a data set as those of every site."""
+    return values.reshape(shape) if values.numel() == math.prod(shape) else values.expand(shape)
+
+
 class Model(nn.Module):
     """q(x) = Π_i q_i(x_i): spins with the fields `field` (ln odds / 2), or Gaussians of mean `field` and width e^`log`.
 
@@ -37,11 +42,9 @@ class Model(nn.Module):
         self.reparam = not self.spins
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std.clone())
-        shape = target.shape
-        mean, std = (s.reshape(shape) if s.numel() == math.prod(shape) else s.expand(shape) for s in (mean, std))
-        start = torch.zeros(shape) if self.spins else mean
-        self.field = nn.Parameter(start + params.spread * torch.randn(shape))
-        self.log = None if self.spins else nn.Parameter(std.log())
+        noise = params.spread * torch.randn(target.shape)
+        self.field = nn.Parameter(noise if self.spins else _filled(mean, target.shape) + noise)
+        self.log = None if self.spins else nn.Parameter(_filled(std, target.shape).log())
 
     def loss(self, batch: dict, progress: float = 1.0) -> dict[str, Tensor]:
         if "count" in batch:
