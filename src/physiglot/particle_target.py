@@ -19,7 +19,7 @@ AXES = ("x", "y", "z")
 class Particles(Target):
     """E = Σ_{i<j} v(r_ij) + (k/2) Σ x², x (batch, N, d); `centred`: only differences matter, the mean of x is 0."""
 
-    support = "real"
+    support, particles = "real", True
 
     def __init__(
         self,
