@@ -21,6 +21,8 @@ from . import losses
 if TYPE_CHECKING:
     from .targets import Target
 
+STEEPEST = 10.0  # the largest stretch of an affine coupling: many in a row must not overflow far from the samples
+
 
 def checkerboard(shape: tuple[int, ...]) -> Tensor:
     """The sites of even colour, (site) bool. Raises ValueError for a lattice with an odd side: its colours clash."""
@@ -51,7 +53,7 @@ class Couplings(nn.Module):
             shapes = [(bins,), (bins,), (bins - 1,)]
             given |= {"univariate": partial(MonotonicRQSTransform, bound=bound), "shapes": shapes}
         else:
-            given |= {"univariate": MonotonicAffineTransform, "shapes": [(), ()]}
+            given |= {"univariate": partial(MonotonicAffineTransform, slope=1 / STEEPEST), "shapes": [(), ()]}
         self.parts = nn.ModuleList(
             GeneralCouplingTransform(len(mask), mask=~mask if i % 2 else mask, **given) for i in range(count)
         )
