@@ -90,6 +90,7 @@ def _histogram(axis: Axes, drawn: xr.Dataset, metrics: dict[str, float]) -> None
         axis.axvline(metrics["exact_energy"] / sites, label="exact E0", **drawing.EXACT)
         axis.legend()
     axis.set(xlabel="local energy per spin", ylabel="density")
+    axis.locator_params(axis="x", nbins=5)
 
 
 def plot(
