@@ -143,6 +143,7 @@ WRONG = [
     ("systems.alone.params.beta", None, "systems.alone.params.beta: None: the target of ising needs one"),
     ("systems.alone.params.size", 1, "size: 1: input should be greater than or equal to 2"),
     ("systems.alone.params.betta", 1.0, "betta: unknown key; did you mean beta?"),
+    ("tasks.report.params.samples.model.count", 50, "fewer than 100 samples give no report"),
     ("tasks.report.params.samples.model.cuont", 1, "samples.model.cuont: unknown key; did you mean count?"),
     (
         "tasks.report.params.samples.model.split",

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .. import generative_comparisons, generative_figures, targets
 from ..generative_comparisons import Study
@@ -52,6 +52,13 @@ class Params(Strict):
     samples: dict[Literal["model"], Samples] = Field(description="what the model draws")
     width: float = Field(0.05, gt=0, description="widest bracket of ln Z that counts as converged, nats per site")
     seed: int = Field(0, ge=0, description="seed of the bootstrap and of the Metropolis chain")
+
+    @field_validator("samples")
+    @classmethod
+    def _enough(cls, samples: dict[str, Samples]) -> dict[str, Samples]:
+        if any(asked.count < 100 for asked in samples.values()):
+            raise ValueError("fewer than 100 samples give no report: count must be 100 or more")
+        return samples
 
 
 def _variable(data: xr.Dataset, name: str) -> np.ndarray | None:
