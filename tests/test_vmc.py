@@ -170,6 +170,31 @@ def test_a_small_chain_by_full_sum_and_by_samples(numbers, tmp_path):
     assert abs(mean - summed) < 4 * max(error, 1e-12)
 
 
+@pytest.mark.parametrize("moves", ["flip", "exchange"])
+def test_the_sampler_of_any_state_is_that_of_the_rbm(moves):
+    """With the same random numbers, move by move."""
+    torch.manual_seed(4)
+    psi = RBM(8, 12, scale=0.3)
+    one = walkers(50, 8, moves)
+    two = one.clone()
+    for x, state_ in ((one, psi), (two, lambda x: psi(x))):
+        walk(state_, x, 5, moves, torch.Generator().manual_seed(0))
+    assert torch.equal(one, two)
+
+
+def test_independent_spins_have_the_energy_of_the_mean_field(tmp_path):
+    """At h = 1 the best product state has sin θ = h/2: E/N = −1 − h²/4; pairs are better, and not exact."""
+    found = {}
+    for ansatz in ("product", "jastrow"):
+        model = trained(state(Tfi(10, 1.0), ansatz=ansatz, full_sum=True, chains=64), 150, tmp_path)
+        x, w = model.summed()
+        found[ansatz] = float(w @ local_energy(model.log_psi, x, model.target).real)
+    assert found["product"] == pytest.approx(-12.5, abs=1e-4)
+    assert chains.tfi(10, 1.0) < found["jastrow"] < -12.5
+    slopes = torch.autograd.grad(model.log_psi(x[3:4])[0], model.psi.learnt())
+    assert torch.allclose(torch.cat(slopes), model.psi.derivatives(x[3:4])[0])
+
+
 CASES = {
     "tfi10": (Tfi(10, 1.0), {"features": 1, "symmetric": False, "scale": 0.02}, 100, 1e-3),
     "tfi20": (Tfi(20, 1.0), {"features": 2}, 200, 1e-4),

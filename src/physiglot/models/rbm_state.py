@@ -1,5 +1,7 @@
 """A restricted Boltzmann machine as the wave function of spins, by variational Monte Carlo: the ground state.
 
+So that it has something to beat, spins that are independent or tied in pairs (`ansatz`).
+
 G. Carleo, M. Troyer, Science 355, 602 (2017), arXiv 1606.02318. Trained by `optimizer: sgd`: the gradient of the loss
 is the direction of stochastic reconfiguration.
 """
@@ -11,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from .. import losses
+from ..quantum.jastrow import Jastrow
 from ..quantum.vmc import local_energy
 from ..quantum.walk import walk, walkers
 from ..rbm import RBM, every
@@ -19,6 +22,9 @@ from ..targets import Hamiltonian
 
 
 class Params(Strict):
+    ansatz: Literal["rbm", "jastrow", "product"] = Field(
+        "rbm", description="an RBM; pairs of spins; independent spins. The last two are real and symmetric"
+    )
     features: int = Field(1, ge=1, description="hidden units per spin, α; filters if symmetric")
     numbers: Literal["real", "complex"] = Field("real", description="real: a state without signs; complex: any state")
     symmetric: bool = Field(True, description="invariant under translations: α(N+1) parameters instead of αN(N+1)")
@@ -30,6 +36,19 @@ class Params(Strict):
     shift: float = Field(1e-2, gt=0, description="λ of (S + λ) δ = f at the start of the training")
     last_shift: float = Field(1e-4, gt=0, description="λ at its end; it falls exponentially")
     full_sum: bool = Field(False, description="all configurations instead of samples, in training; up to 14 spins")
+
+
+def _ansatz(params: Params, sites: int) -> RBM | Jastrow:
+    if params.ansatz != "rbm":
+        return Jastrow(sites, pairs=params.ansatz == "jastrow", scale=params.scale)
+    return RBM(
+        sites,
+        params.features * sites,
+        complex_=params.numbers == "complex",
+        symmetric=params.symmetric,
+        visible_bias=params.visible_bias,
+        scale=params.scale,
+    )
 
 
 class Model(nn.Module):
@@ -52,14 +71,7 @@ class Model(nn.Module):
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std.clone())
         self.register_buffer("walkers", walkers(params.chains, sites, target.moves))
-        self.psi = RBM(
-            sites,
-            params.features * sites,
-            complex_=params.numbers == "complex",
-            symmetric=params.symmetric,
-            visible_bias=params.visible_bias,
-            scale=params.scale,
-        )
+        self.psi = _ansatz(params, sites)
 
     def log_psi(self, x: Tensor) -> Tensor:
         return self.psi(x)

@@ -4,11 +4,11 @@ S. Sorella, Phys. Rev. Lett. 80, 4558 (1998); in the space of samples: A. Chen, 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..rbm import RBM
 from ..targets import Hamiltonian
 
 ROWS = 2**21  # spins of configurations that are evaluated at a time
@@ -57,7 +57,7 @@ def natural(derivatives: Tensor, local: Tensor, weights: Tensor, shift: float) -
 
 
 def energy(
-    psi: RBM, x: Tensor, weights: Tensor, hamiltonian: Hamiltonian, shift: float
+    psi: Any, x: Tensor, weights: Tensor, hamiltonian: Hamiltonian, shift: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The mean of the local energy, whose gradient is the direction of stochastic reconfiguration, and its variance.
 

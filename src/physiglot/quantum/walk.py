@@ -1,8 +1,10 @@
-"""Metropolis sampling of |ψ|² of an RBM with the tanh of every hidden angle at hand.
+"""Metropolis sampling of |ψ|²; of an RBM with the tanh of every hidden angle at hand.
 
 A flip of spin i changes cosh θ_j by the factor cosh 2W_ij − x_i tanh θ_j sinh 2W_ij: no function is evaluated until the
 next sweep computes the angles afresh.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -66,15 +68,33 @@ def _moves(kind: str, chains: int, count: int, sites: int, generator: torch.Gene
     return torch.stack([first, (first + distance) % sites], -1)
 
 
+def _walk_any(psi: Callable[[Tensor], Tensor], x: Tensor, sites: Tensor, uniform: Tensor) -> float:
+    """As `_walk`, for any ln ψ, evaluated whole for every move."""
+    x_, own, accepted = x.double(), psi(x.double()).real, 0.0
+    for m in range(sites.shape[1]):
+        chosen = x_.gather(1, sites[:, m])
+        trial = x_.scatter(1, sites[:, m], -chosen)
+        there = psi(trial).real
+        moves = (2 * (there - own) >= uniform[:, m].log()) & ((chosen.shape[1] == 1) | (chosen[:, 0] != chosen[:, -1]))
+        x_, own = torch.where(moves[:, None], trial, x_), torch.where(moves, there, own)
+        accepted += float(moves.double().mean())
+    x.copy_(x_)
+    return accepted / sites.shape[1]
+
+
 @torch.no_grad()
-def walk(psi: RBM, x: Tensor, sweeps: int, moves: str, generator: torch.Generator | None = None) -> float:
+def walk(
+    psi: Callable[[Tensor], Tensor], x: Tensor, sweeps: int, moves: str, generator: torch.Generator | None = None
+) -> float:
     """Advance walkers x (chain, site) int8 in place by `sweeps` times N moves ("flip" or "exchange" of two spins).
 
-    Returns the share of accepted moves. Random numbers are torch's.
+    Returns the share of accepted moves. `psi` is ln ψ; the moves of an RBM are compiled. Random numbers are torch's.
     """
     chains, sites = x.shape
     offered = _moves(moves, chains, sweeps * sites, sites, generator)
     uniform = torch.rand(chains, sweeps * sites, dtype=torch.float64, generator=generator)
+    if not isinstance(psi, RBM):
+        return _walk_any(psi, x, offered.to(x.device), uniform.to(x.device))
     a, b, w = (np.ascontiguousarray(part.detach().cpu().numpy()) for part in psi.couplings())
     moved = x.cpu().numpy().copy()
     accepted = _walk(moved, a, b, w, offered.numpy(), uniform.numpy())
