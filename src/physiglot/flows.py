@@ -89,21 +89,21 @@ def _undo(transform: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 class Density(nn.Module):
     """The exact density of x = mean + std·s·flow(z), z Gaussian; `flow` has forward and inverse, s is learnt.
 
-    `z2` mixes q(x) and q(−x) half and half: without it a flow of Gaussian noise keeps one of two modes and cannot
+    s begins at `width`. `z2` mixes q(x) and q(−x) half and half: without it a flow of Gaussian noise keeps one of two modes and cannot
     know. `shift` is the mean of z; away from zero it forces one.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, flow: Any, mean: Tensor, std: Tensor, target: Target, *, z2: bool, shift: float):
+    def __init__(self, flow: Any, mean: Tensor, std: Tensor, target: Target, *, width: float, z2: bool, shift: float):
         super().__init__()
         if target.support != "real":
             raise ValueError(
                 f"a flow makes real configurations, and those of {type(target).__name__} are {target.support}"
             )
         self.flow, self.shape, self.z2, self.shift = flow, tuple(target.shape), z2, shift
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.log_scale = nn.Parameter(torch.tensor(log(width)))
         for name, value in (("mean", mean), ("std", std)):
             self.register_buffer(name, spread(value, self.shape), persistent=False)
 

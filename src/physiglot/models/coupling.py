@@ -24,6 +24,9 @@ class Params(Strict):
     hidden: list[Annotated[int, Field(ge=1)]] = Field([32, 32], description="widths of the networks, one per layer")
     bins: int = Field(8, ge=2, description="of a spline")
     bound: float = Field(5.0, gt=0, description="splines act on [−bound, bound] standard deviations; identity outside")
+    width: float = Field(
+        1.0, gt=0, description="first width of the samples, in standard deviations of the data; it is learnt"
+    )
     z2: bool = Field(True, description="the mixture of q(x) and q(−x) in equal parts")
     shift: float = Field(0.0, ge=-100, le=100, description="mean of the noise; not 0: a model bent to one mode")
     anneal: float | None = Field(None, gt=0, description="beta_t = beta (1 − exp(−progress/anneal)) in training")
@@ -46,7 +49,7 @@ class Model(nn.Module):
         self.register_buffer("std", std.clone())
         given = params.model_dump(include={"univariate", "bins", "bound"})
         flow = flows.Couplings(flows.checkerboard(target.shape), params.couplings, params.hidden, **given)
-        self.density = flows.Density(flow, mean, std, target, z2=params.z2, shift=params.shift)
+        self.density = flows.Density(flow, mean, std, target, width=params.width, z2=params.z2, shift=params.shift)
 
     def loss(self, batch: dict, progress: float = 1.0) -> dict[str, Tensor]:
         return flows.loss(self, batch, progress)

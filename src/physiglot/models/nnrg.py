@@ -27,6 +27,9 @@ class Params(Strict):
     repeat: int = Field(1, ge=1, description="pairs of layers at each scale (Li & Wang 2018: 1)")
     bins: int = Field(8, ge=2, description="of a spline")
     bound: float = Field(5.0, gt=0, description="splines act on [−bound, bound] standard deviations; identity outside")
+    width: float = Field(
+        1.0, gt=0, description="first width of the samples, in standard deviations of the data; it is learnt"
+    )
     z2: bool = Field(True, description="the mixture of q(x) and q(−x) in equal parts")
     shift: float = Field(0.0, ge=-100, le=100, description="mean of the noise; not 0: a model bent to one mode")
     anneal: float | None = Field(None, gt=0, description="beta_t = beta (1 − exp(−progress/anneal)) in training")
@@ -51,7 +54,7 @@ class Model(nn.Module):
             raise ValueError(f"shape {tuple(target.shape)}: the hierarchy of 2×2 blocks needs an L × L lattice")
         given = params.model_dump(include={"univariate", "bins", "bound", "repeat"})
         flow = Hierarchy(target.shape[0], params.couplings, params.hidden, **given)
-        self.density = flows.Density(flow, mean, std, target, z2=params.z2, shift=params.shift)
+        self.density = flows.Density(flow, mean, std, target, width=params.width, z2=params.z2, shift=params.shift)
 
     def loss(self, batch: dict, progress: float = 1.0) -> dict[str, Tensor]:
         return flows.loss(self, batch, progress)
