@@ -89,8 +89,8 @@ def _undo(transform: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 class Density(nn.Module):
     """The exact density of x = mean + std·s·flow(z), z Gaussian; `flow` has forward and inverse, s is learnt.
 
-    s begins at `width`. `z2` mixes q(x) and q(−x) half and half: without it a flow of Gaussian noise keeps one of two modes and cannot
-    know. `shift` is the mean of z; away from zero it forces one.
+    s begins at `width`. `z2` mixes q(x) and q(−x) half and half: without it a flow of Gaussian noise keeps one of two
+    modes and cannot know. `shift` is the mean of z; away from zero it forces one.
     """
 
     mean: Tensor
