@@ -142,7 +142,7 @@ def test_noise_goes_from_coarse_to_fine():
 
 @torch.no_grad()
 def test_the_last_stage_is_the_sample():
-    model = made(nnrg, Shaped(8, 8), z2=False)
+    model = made(nnrg, Shaped(8, 8))
     stages = model.stages(3, torch.Generator().manual_seed(1))
     assert list(stages) == ["noise of 4 sites", "noise of 16 sites", "noise of 64 sites"]
     whole = model.sample(3, torch.Generator().manual_seed(1))[0]

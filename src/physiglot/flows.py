@@ -135,8 +135,12 @@ class Density(nn.Module):
         if not self.z2:
             return x, logs
         logs = torch.logaddexp(logs, self.pull(-x)[1]) - log(2)
-        sign = 1 - 2 * torch.randint(2, (n,), generator=generator, device=x.device)
-        return x * sign.view(-1, *[1] * len(self.shape)).to(x), logs
+        return x * self.sign(n, generator), logs
+
+    def sign(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """The sign of each sample, (n, 1, …): at random with `z2`, else +1."""
+        drawn = torch.randint(2, (n,), generator=generator, device=self.mean.device) if self.z2 else torch.zeros(n)
+        return (1 - 2 * drawn).to(self.mean).view(-1, *[1] * len(self.shape))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """ln q (batch), float64, of x (batch, *shape). Raises ValueError for another shape."""

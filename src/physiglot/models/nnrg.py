@@ -71,8 +71,8 @@ class Model(nn.Module):
         """Configurations (n, L, L) from the coarsest scale to the finest: noise of finer scales is at its mean."""
         size = self.target.shape[0]
         noise, scale = self.density.noise(n, generator), scales(size).to(self.mean.device)
-        found = {}
+        found, sign = {}, self.density.sign(n, generator)
         for finest in reversed(range(int(scale.max()) + 1)):
             kept = torch.where(scale >= finest, noise, self.params.shift)
-            found[f"noise of {int((scale >= finest).sum())} sites"] = self.density.push(kept)[0]
+            found[f"noise of {int((scale >= finest).sum())} sites"] = sign * self.density.push(kept)[0]
         return found
