@@ -139,6 +139,13 @@ WRONG = [
     ("models.learnt.module", "time_average", "time_average has neither draw nor sample"),
     ("tasks.report.params.samples.model.stages", 3, "the model mean_field (product) has no stages; allowed: 0"),
     ("systems.alone", {"module": "lorenz"}, "studies.alone.system: 'alone': systems/lorenz.py has no target"),
+    ("systems.alone", {"module": "tfi_chain"}, "product is for distributions, and the system alone has another target"),
+    (
+        "tasks.report",
+        {"module": "ground_state", "params": {"samples": {"ground": {}}}},
+        "ground_state is for ground states, and the system alone has another target; allowed: systems with the module "
+        "heisenberg_chain, tfi_chain",
+    ),
     ("systems.alone.params.beta", 0.0, "beta: 0.0: input should be greater than 0"),
     ("systems.alone.params.beta", None, "systems.alone.params.beta: None: the target of ising needs one"),
     ("systems.alone.params.size", 1, "size: 1: input should be greater than or equal to 2"),

@@ -21,6 +21,19 @@ def check_simulated(key: str, system: System) -> None:
         )
 
 
+def _check_quantum(key: str, given: str, kind: str, module: str, system: str, name: str) -> None:
+    """A model or task that says `QUANTUM` belongs to the systems that do, and to no others."""
+    marked = {m for m in modules("systems") if "QUANTUM" in symbols.parse(f"{symbols.ROOT}.systems.{m}").definitions}
+    quantum = "QUANTUM" in symbols.parse(f"{symbols.ROOT}.{kind}.{module}").definitions
+    if quantum != (system in marked):
+        allowed = marked if quantum else {m for m in modules("systems") if targets.described(m, {})} - marked
+        purpose = "ground states" if quantum else "distributions"
+        raise ConfigError(
+            f"configuration error: {key}: {given!r}: {module} is for {purpose}, and the system {name} has another "
+            f"target; allowed: systems with the module {', '.join(sorted(allowed))}"
+        )
+
+
 def check_training(key: str, study: Study, model: Model, system: System) -> None:
     """What a model learns from is there: a data set, or the target of its system."""
     if model.training.source == "data":
@@ -37,6 +50,7 @@ def check_training(key: str, study: Study, model: Model, system: System) -> None
             f"configuration error: models.{study.model}.training.source: 'energy': {model.module} has no argument "
             "target; allowed: 'data'"
         )
+    _check_quantum(f"{key}.model", study.model, "models", model.module, system.module, study.system)
     if model.embedding or model.training.warm_start:
         name = "embedding" if model.embedding else "training.warm_start"
         raise ConfigError(f"configuration error: models.{study.model}.{name}: allowed with source data only")
@@ -63,6 +77,8 @@ def check_samples(key: str, config: Config, study: Study) -> None:
     system, module = config.systems[study.system], config.models[study.model].module
     for name, asked in config.tasks[study.task].params.get("samples", {}).items():
         _check_target(f"{key}.system", study.system, system, f"be asked for the samples of {study.task}")
+        task = config.tasks[study.task].module
+        _check_quantum(f"{key}.task", study.task, "tasks", task, system.module, study.system)
         if not {"draw", "sample"} & set(symbols.methods(f"models.{module}", "Model")):
             raise ConfigError(
                 f"configuration error: {key}.model: {study.model!r}: {module} has neither draw nor sample, which the "

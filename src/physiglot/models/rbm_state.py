@@ -20,6 +20,8 @@ from ..rbm import RBM, every
 from ..strict import Strict
 from ..targets import Hamiltonian
 
+QUANTUM = True  # it needs a Hamiltonian
+
 
 class Params(Strict):
     ansatz: Literal["rbm", "jastrow", "product"] = Field(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ..quantum.chains import Heisenberg
 
+QUANTUM = True  # the target is a Hamiltonian
+
 
 class Params(Strict):
     sites: int = Field(10, ge=4, description="spins N on the ring")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from ..quantum.chains import Tfi
 
+QUANTUM = True  # the target is a Hamiltonian
+
 
 class Params(Strict):
     sites: int = Field(10, ge=2, description="spins N on the ring")

@@ -35,6 +35,8 @@ METRICS = {
     "parameters": "parameters",
 }
 
+QUANTUM = True  # it needs a Hamiltonian
+
 
 class Params(Strict):
     samples: dict[Literal["ground"], Samples] = Field(description="what is drawn; batch = count keeps chains whole")
