@@ -35,7 +35,7 @@ def start(members: int, seed: int) -> torch.Tensor:
 def fitted() -> torch.nn.Module:
     """The model `ours` of config.yaml after its least-squares fit, with a head that lets the attention speak."""
     torch.manual_seed(0)
-    recipe = config.validate(config.read(HOME / "config.yaml")).models["ours"].model_dump()
+    recipe = config.validate(config.load(HOME / "config.yaml")).models["ours"].model_dump()
     data = torch.tensor(lorenz.trajectories(start(512, 0).numpy(), 256, 0.01, 10)).float()
     mean, std = data.mean((0, 1)), data.std((0, 1))
     embedding = models.build(recipe["embedding"], mean, std).requires_grad_(False)

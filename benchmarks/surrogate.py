@@ -53,7 +53,7 @@ class Duel:
 
     def __init__(self, name: str, seed: int):
         home = Path.cwd()
-        whole = config.Config.model_validate(config.expand(config.read(home / "config.yaml"), home))
+        whole = config.Config.model_validate(config.load(home / "config.yaml"))
         study = whole.studies[name]
         self.system, self.options = whole.systems[study.system], whole.models[study.model].predict
         self.ask = Rollout(**whole.tasks[study.task].params["rollouts"]["test"])

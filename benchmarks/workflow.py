@@ -27,8 +27,21 @@ timing.require("yaml", "snakemake", "physiglot")
 
 import yaml  # noqa: E402
 
+from physiglot import config  # noqa: E402
+
 HOME = Path(__file__).parents[1]
-PARTS = ("Snakefile", "rules", "src", "profiles", "slurm", "envs", "docs/captions", "requirements.lock", "config.yaml")
+PARTS = (
+    "Snakefile",
+    "rules",
+    "src",
+    "profiles",
+    "slurm",
+    "envs",
+    "docs/captions",
+    "requirements.lock",
+    "config.yaml",
+    "config",
+)
 BLOCKS, JOBS, ROUNDS = 10_000, 200, 3
 LIMITS = {"noop": 5.0, "dag": 60.0, "start": 1.5}
 STAGES = ("simulate", "collect", "dataset", "evaluate", "plot", "table")
@@ -90,7 +103,7 @@ class Project:
 
     @property
     def config(self) -> dict:
-        return yaml.safe_load((self.folder / "config.yaml").read_text())
+        return config.load(self.folder / "config.yaml")
 
     @config.setter
     def config(self, values: dict) -> None:

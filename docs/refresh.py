@@ -15,7 +15,7 @@ import yaml
 HOME = Path(__file__).parents[1]
 sys.path.insert(0, str(HOME / "src"))
 
-from physiglot import checks, config, repeat, symbols  # noqa: E402
+from physiglot import checks, config, symbols  # noqa: E402
 from physiglot.strict import Strict  # noqa: E402
 
 CONTENTS = {  # metric -> column, as far as a data set has it
@@ -75,7 +75,7 @@ def table(name: str) -> str:
     with path.open() as file:
         for row in csv.DictReader(file):
             rows.setdefault(row["study"], {})[row["metric"]] = row
-    studies, text = repeat.unrolled(config.read(HOME / "config.yaml", HOME / "paper.yaml"))["studies"], []
+    studies, text = config.load(HOME / "paper.yaml")["studies"], []
     for data in dict.fromkeys((studies[name]["system"], studies[name].get("dataset", "clean")) for name in rows):
         here = {n: r for n, r in rows.items() if (studies[n]["system"], studies[n].get("dataset", "clean")) == data}
         shown = [metric for metric in CONTENTS if any(metric in found for found in here.values())]
@@ -201,8 +201,8 @@ HEAD = """
 
 Made from the schema by `python docs/refresh.py`; do not edit.
 
-`config.yaml` is the demo, `paper.yaml` lays the published sizes over it: a file that begins with `base: config.yaml` is
-merged into that one, key by key. Unknown keys, wrong types and impossible values stop the workflow before anything runs
+`config.yaml` is the demo, `paper.yaml` lays the published sizes over it: a file that begins with `base: config.yaml`, or with a
+list of files, is merged into them, key by key. Unknown keys, wrong types and impossible values stop the workflow before anything runs
 and say, in one sentence, which key it is, what was given and what is allowed. `--config only=lorenz` runs
 the studies of one system alone, and `only=ours_*` those of such a name; a list of both is allowed.
 """

@@ -60,7 +60,7 @@ def refresh():
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
     """A project with the files of the pages, as they stand there."""
-    project = Project.create(tmp_path_factory.mktemp("docs") / "project", config.read(HOME / "config.yaml"))
+    project = Project.create(tmp_path_factory.mktemp("docs") / "project", config.load(HOME / "config.yaml"))
     for name, page in SOURCES.items():
         project.source(name).write_text(block(page, "python"))
     for name, page in EXAMPLES.items():
@@ -153,7 +153,7 @@ VALIDATE = """
 import sys
 from pathlib import Path
 from physiglot import config
-config.validate(config.expand(config.read(Path(sys.argv[1])), Path(".")))
+config.validate(config.load(Path(sys.argv[1])))
 """
 
 
@@ -181,7 +181,7 @@ def tiny(values: dict) -> dict:
 @pytest.mark.workflow
 def test_the_examples_run(project):
     """The Rössler system and the perceptron, from the code on the pages to the table and the figures."""
-    values = tiny(config.expand(config.read(project.folder / "perceptron.yaml"), project.folder))
+    values = tiny(config.load(project.folder / "perceptron.yaml"))
     project.config = values
     ran = project.ran("rossler")
     assert {"simulate/rossler/train/0", "train/rossler_perceptron/0/model", "table/rossler"} <= ran

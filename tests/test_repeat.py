@@ -54,6 +54,16 @@ def test_an_overlay_changes_no_other_entry_that_shares_an_anchor(tmp_path):
     assert {name: s["params"]["size"] for name, s in laid["systems"].items()} == {"a": 2, "b": 1, "c": 1}
 
 
+def test_a_file_is_laid_over_several(tmp_path):
+    (tmp_path / "one.yaml").write_text("systems:\n  a: {seed: 1, block: 1}\n")
+    (tmp_path / "two.yaml").write_text("base: one.yaml\nsystems:\n  b: {seed: 2}\n  a: {block: 2}\n")
+    (tmp_path / "top.yaml").write_text("base: [one.yaml, two.yaml]\nsystems: {b: {seed: 3}}\n")
+    assert config.load(tmp_path / "top.yaml") == {"systems": {"a": {"seed": 1, "block": 2}, "b": {"seed": 3}}}
+    (tmp_path / "top.yaml").write_text("base: [one.yaml, three.yaml]\n")
+    with pytest.raises(ConfigError, match="base: 'three.yaml': no such file"):
+        config.load(tmp_path / "top.yaml")
+
+
 def test_only_some_studies(tmp_path):
     values = {
         "systems": {"a": {}, "b": {}},

@@ -143,7 +143,7 @@ def test_noise_is_no_noise_on_spins():
 
 
 def test_a_split_to_validate_on_must_exist():
-    values = config.read(HOME / "config.yaml")
+    values = config.load(HOME / "config.yaml")
     values["models"]["flips_xy"]["training"]["validation"] = {"split": "tset"}
     message = r"models\.flips_\w+\.training\.validation\.split: 'tset': no such name; allowed: train, val, test"
     with pytest.raises(ConfigError, match=message):

@@ -213,7 +213,7 @@ def validate(values: dict) -> Config:
 
 
 def expand(values: dict, folder: Path) -> dict:
-    """`values` laid over the file that its key `base` names (relative to `folder`), if it has one, and unrolled.
+    """`values` laid over the files that its key `base` names (relative to `folder`), if it has one, and unrolled.
 
     `only`, a name of studies or systems with wildcards or a list of them, leaves out all other studies.
     """
@@ -241,15 +241,20 @@ def _kept(values: dict) -> dict:
 
 def _laid(values: dict, folder: Path) -> dict:
     values = dict(values)
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    path = folder / base
-    if not path.is_file():
-        raise ConfigError(f"configuration error: base: {base!r}: no such file in {folder}")
-    merged = _laid(read(path), folder)
+    bases = values.pop("base", [])
+    merged: dict = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        path = folder / base
+        if not path.is_file():
+            raise ConfigError(f"configuration error: base: {base!r}: no such file in {folder}")
+        _merge(merged, _laid(read(path), folder))
     _merge(merged, values)
     return merged
+
+
+def load(path: Path) -> dict:
+    """The configuration in a file, laid over its bases and unrolled."""
+    return expand(read(path), path.parent)
 
 
 def read(*paths: Path) -> dict:
