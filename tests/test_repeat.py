@@ -60,7 +60,7 @@ def test_a_file_is_laid_over_several(tmp_path):
     (tmp_path / "top.yaml").write_text("base: [one.yaml, two.yaml]\nsystems: {b: {seed: 3}}\n")
     assert config.load(tmp_path / "top.yaml") == {"systems": {"a": {"seed": 1, "block": 2}, "b": {"seed": 3}}}
     (tmp_path / "top.yaml").write_text("base: [one.yaml, three.yaml]\n")
-    with pytest.raises(ConfigError, match="base: 'three.yaml': no such file"):
+    with pytest.raises(ConfigError, match=r"base: 'three\.yaml': no such file"):
         config.load(tmp_path / "top.yaml")
 
 
