@@ -101,9 +101,9 @@ def retrieval(sites: int = 30, patterns: int = 6) -> tuple[dict, dict, dict]:
     sign = np.where(np.arange(sites) % 2 == 0, 1.0, -1.0)
     recalled = np.stack([state[:, 0], state[:, 0], state[:, 0] * sign], 1)
     overlap, known = (recalled * state).mean(2), np.arange(patterns)[:, None] < [2, 3, 9]
-    read = {"overlap": (("member", "a"), overlap), "right": (("member", "a"), np.floor(overlap))}
-    read |= {"known": (("member", "a"), known.astype(float))}
-    read |= {"cue": (("member", "b"), state[:, 0]), "recalled": (("member", "a", "b"), recalled)}
+    read = {"overlap": (("member", "a"), overlap), "right": (("member", "b"), np.floor(overlap))}
+    read |= {"known": (("member", "c"), known.astype(float))}
+    read |= {"cue": (("member", "d"), state[:, 0]), "recalled": (("member", "e", "f"), recalled)}
     made_by = {"model": "hopfield", "rule": "hebb", "stored": [2, 3, 9]}
     truth = xr.Dataset({"state": (("member", "time", "field"), state)})
     return {"readings": {"cues": {}}}, {"cues": truth}, {"cues": xr.Dataset(read, attrs={"made_by": made_by})}

@@ -45,9 +45,14 @@ def loads(read: xr.Dataset) -> np.ndarray:
     return np.array(read.attrs["made_by"]["stored"]) / read["cue"].shape[1]
 
 
+def of_known(read: xr.Dataset, name: str) -> np.ndarray:
+    """Values (member, memory), NaN where a memory does not know the pattern."""
+    return np.where(read["known"].values > 0, read[name].values, np.nan)
+
+
 def averages(read: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean over the patterns that a memory knows, and its standard error, by memory; NaN if it knows none."""
-    values = np.where(read["known"].values > 0, read[name].values, np.nan)
+    values = of_known(read, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.nanmean(values, 0), np.nanstd(values, 0, ddof=1) / np.sqrt(np.isfinite(values).sum(0))
@@ -143,7 +148,7 @@ def plot(
     alpha = loads(read)
     with drawing.style():
         figure, axes = drawing.panels(1, 1, 5.4, 3.6)
-        overlap = read["overlap"].where(read["known"] > 0).values
+        overlap = of_known(read, "overlap")
         axes[0, 0].plot(np.tile(alpha, (len(overlap), 1)), overlap, ".", color=drawing.QUIET, alpha=0.5, markersize=3)
         _curve(axes[0, 0], alpha, read, f"N = {read['cue'].shape[1]}", color=drawing.MODEL)
         _finish(axes[0, 0], read.attrs["made_by"]["rule"] == "hebb")
