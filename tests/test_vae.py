@@ -1,12 +1,15 @@
 """The variational autoencoder: bounds of known densities, and probabilistic PCA as what a linear one can reach."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from physiglot import losses, models
+from physiglot import evaluate, losses, models, predict, store
 from physiglot.exact import ppca
 from physiglot.models import coupling, vae
+from physiglot.systems import gff
 from physiglot.targets import Target
 
 
@@ -208,6 +211,31 @@ def test_a_walk_along_the_latents_begins_with_the_strongest():
     assert len(stages) == 5 and stages[0].shape == (3, 4, 4)
     assert torch.allclose(lengths, 4 * columns.norm(dim=1).sort(descending=True).values[:3])
     assert torch.allclose(stages[2], (stages[0] + stages[-1]) / 2)
+
+
+def test_the_report_has_bounds_and_no_free_energy(linear, tmp_path):
+    """Through the stages: ELBO ≤ IWAE-64 ≤ ln p of the same configurations, and nothing in the place of F_q."""
+    target = {"module": "gff", "params": {"size": 4}}
+    data = gff.simulate(gff.Params(size=4), 64, np.random.default_rng(0))
+    store.save(tmp_path / "data.zarr", {"val": data}, chunk=64)
+    part = {"module": "vae", "params": {"hidden": [], "latents": 8}}
+    model = models.build(part, torch.zeros(1), torch.ones(1) * 0.5, target=target)
+    model.load_state_dict(linear.state_dict() | {"mean": model.mean, "std": model.std})
+    models.save(tmp_path / "weights.pt", model)
+    task = {"module": "free_energy", "params": {"samples": {"model": {"count": 200, "split": "val"}}}}
+    given, found = {"dataset": tmp_path / "data.zarr/zarr.json"}, []
+    for name in ("one", "two"):
+        given["prediction"], out = tmp_path / f"{name}.zarr/zarr.json", tmp_path / f"{name}.json"
+        spec = {"samples": task["params"]["samples"], "options": {}, "target": target}
+        torch.rand(1)
+        predict.predict(spec=spec, weights=tmp_path / "weights.pt", dataset=given["dataset"], out=given["prediction"])
+        evaluate.evaluate(spec={"task": task, "target": target}, out=out, **given)
+        found.append({k: v for k, v in json.loads(out.read_text()).items() if "second" not in k})
+    assert found[0] == found[1], "a prediction depends on its seed alone"
+    bounds = found[0]
+    assert all(bounds[k] is None and "lower bound" in bounds[f"{k}_reason"] for k in ("F_q", "ess", "acc", "lnZ_upper"))
+    assert bounds["elbo"] < bounds["log_p"] and bounds["iwae"] < bounds["log_p"] + 0.1
+    assert bounds["log_p"] == pytest.approx(ppca.log_likelihood(linear.target.covariance, 16), abs=0.4)
 
 
 def test_it_is_saved_with_its_target(tmp_path):
