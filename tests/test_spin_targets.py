@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from physiglot import targets
 from physiglot.exact import enumerate as enumeration
-from physiglot.exact import torus
+from physiglot.exact import patterns, torus
 from physiglot.montecarlo import autocorrelation, exact, lattices
 from physiglot.spins import Couplings, Lattice
 from physiglot.systems import ising, sk
@@ -80,6 +80,26 @@ def test_the_reference_glass():
     assert -0.5 * (target.couplings * found.correlation).sum() == pytest.approx(found.energy, abs=1e-10)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_few_patterns_are_the_sum_over_all_states(count):
+    target = sk.target(sk.Params(sites=11, beta=0.9, couplings="hebb", patterns=count))
+    log_z, energy = brute(target, 0.9)
+    found = patterns.hebb(target.patterns, 0.9)
+    assert (found.log_z, found.energy) == pytest.approx((log_z, energy), abs=1e-10)
+    assert target.exact_logZ() == found.log_z == pytest.approx(target.enumerated().log_z)
+
+
+def test_many_spins_with_two_patterns_have_an_exact_free_energy():
+    """∂ ln Z/∂β = −⟨E⟩; with many more the overlap is the mean field's, m = tanh(βm)."""
+    target, step = sk.target(sk.Params(sites=100, beta=1.5, couplings="hebb")), 1e-5
+    slope = (target.exact_logZ(1.5 + step) - target.exact_logZ(1.5 - step)) / (2 * step)
+    assert slope == pytest.approx(-100 * target.exact_observables()["energy"], rel=1e-7)
+    large = sk.target(sk.Params(sites=3000, beta=1.5, couplings="hebb"))
+    assert patterns.hebb(large.patterns, 1.5).overlap == pytest.approx(0.8586, abs=0.005)
+    many = sk.target(sk.Params(sites=100, couplings="hebb", patterns=12))
+    assert many.exact_logZ() is None and many.exact_observables() == {}
+
+
 def test_a_matrix_of_couplings_is_the_lattice():
     lattice = Lattice("triangular", 3, 0.4)
     dense = Couplings(lattice.matrix, 0.4)
@@ -99,7 +119,8 @@ def test_symmetries_leave_the_energy(lattice, coupling):
 
 
 def test_observables_of_all_states_have_the_exact_means():
-    for target in (Lattice("square", 4, 0.44), sk.target(sk.Params(sites=12, beta=1.0))):
+    glasses = [sk.target(sk.Params(sites=12, beta=1.0, couplings=kind)) for kind in ("gaussian", "hebb")]
+    for target in (Lattice("square", 4, 0.44), *glasses):
         x = torch.from_numpy(enumeration.spins(int(np.prod(target.shape)))).double().unflatten(1, target.shape)
         p = torch.softmax(-target.beta * target.energy(x), 0)
         known = target.exact_observables()
@@ -114,8 +135,6 @@ def test_chains_of_the_glass_have_the_exact_energy(couplings):
     data = sk.simulate(params, 64, np.random.default_rng(0))
     known = sk.target(params).exact_observables()["energy"]
     assert abs(autocorrelation.z_score(data["energy"].values, known)) < 4
-    overlap = sk.target(sk.Params(couplings="hebb", patterns=3)).observables["overlap"]
-    assert overlap(torch.from_numpy(sk.patterns(sk.Params(couplings="hebb", patterns=3))))[0] == 1
 
 
 def test_chains_at_one_temperature_are_configurations_of_the_target():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .exact import enumerate as enumeration
+from .exact import patterns as exact_patterns
 from .exact import torus
 from .montecarlo import lattices
 from .targets import Target
@@ -110,12 +111,12 @@ class Lattice(Target):
 
 
 class Couplings(Target):
-    """E = −½ sᵀ J s with any symmetric J; its patterns, if it has some, give overlaps as observables."""
+    """E = −½ sᵀ J s with any symmetric J; exact values by enumeration, up to 22 spins."""
 
     support = "spin"
 
-    def __init__(self, couplings: np.ndarray, beta: float, patterns: np.ndarray | None = None):
-        self.couplings, self.beta, self.patterns = enumeration.checked(couplings), beta, patterns
+    def __init__(self, couplings: np.ndarray, beta: float):
+        self.couplings, self.beta = enumeration.checked(couplings), beta
         self.shape = (len(self.couplings),)
         self._known: dict[float, enumeration.Pairwise] = {}
 
@@ -140,16 +141,37 @@ class Couplings(Target):
 
     @property
     def observables(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """Energy per spin and, where there are patterns, the largest overlap with one of them."""
-        found: dict[str, Any] = {"energy": lambda x: self.energy(x) / len(self.couplings)}
-        if self.patterns is not None:
-            found["overlap"] = self._overlap
-        return found
-
-    def _overlap(self, x: Tensor) -> Tensor:
-        """The largest |ξ · s| / N over the patterns."""
-        return (x @ x.new_tensor(self.patterns).T).abs().amax(1) / len(self.couplings)
+        """Energy per spin."""
+        return {"energy": lambda x: self.energy(x) / len(self.couplings)}
 
     def exact_observables(self, beta: float | None = None) -> dict[str, float]:
         found = self.enumerated(beta)
         return {} if found is None else {"energy": found.energy / len(self.couplings)}
+
+
+class Hopfield(Couplings):
+    """Hebb's couplings of patterns (pattern, site) of ±1: J = ξᵀξ/N without its diagonal. Exact for a few patterns."""
+
+    def __init__(self, patterns: np.ndarray, beta: float):
+        J = patterns.T @ patterns / patterns.shape[1]
+        np.fill_diagonal(J, 0)
+        super().__init__(J, beta)
+        self.patterns = patterns
+
+    def exact_logZ(self, beta: float | None = None) -> float | None:
+        found = exact_patterns.hebb(self.patterns, self.beta if beta is None else beta)
+        return super().exact_logZ(beta) if found is None else found.log_z
+
+    @property
+    def observables(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Energy per spin and the largest overlap |ξ · s|/N with a pattern."""
+        return super().observables | {"overlap": self._overlap}
+
+    def _overlap(self, x: Tensor) -> Tensor:
+        return (x @ x.new_tensor(self.patterns).T).abs().amax(1) / len(self.couplings)
+
+    def exact_observables(self, beta: float | None = None) -> dict[str, float]:
+        found = exact_patterns.hebb(self.patterns, self.beta if beta is None else beta)
+        if found is None:
+            return super().exact_observables(beta)
+        return {"energy": found.energy / len(self.couplings), "overlap": found.overlap}

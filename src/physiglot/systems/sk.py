@@ -2,7 +2,7 @@
 
 D. Sherrington, S. Kirkpatrick, Phys. Rev. Lett. 35, 1792 (1975): J_ij Gaussian with variance 1/N. J. J. Hopfield, PNAS
 79, 2554 (1982): J_ij = Σ_μ ξ_i ξ_j / N over random patterns. The couplings are part of the system, not of its members:
-they follow from `sites` and `disorder`. Up to 22 spins everything is known by enumeration.
+they follow from `sites` and `disorder`. ln Z is known by enumeration up to 22 spins, and for a few patterns always.
 """
 
 from __future__ import annotations
@@ -33,24 +33,21 @@ class Params(Strict):
     thermalisation: int = Field(200, ge=0, description="sweeps before them; T falls to 1/beta in the first half")
 
 
-def patterns(params: Params) -> np.ndarray | None:
-    """The patterns (pattern, site) of ±1 behind Hebb's couplings."""
-    if params.couplings == "gaussian":
-        return None
+def patterns(params: Params) -> np.ndarray:
+    """Random patterns (pattern, site) of ±1 for Hebb's couplings."""
     rng = np.random.default_rng(params.disorder)
     return rng.choice(np.array([-1.0, 1.0]), size=(params.patterns, params.sites))
 
 
-def matrix(params: Params) -> np.ndarray:
-    """J (site, site), symmetric, zeros on the diagonal."""
-    known = patterns(params)
-    if known is not None:
-        J = known.T @ known / params.sites
-        np.fill_diagonal(J, 0)
-        return J
+def target(params: Params) -> Couplings:
+    """The Boltzmann distribution of the couplings at `beta`."""
+    from ..spins import Couplings, Hopfield
+
+    if params.couplings == "hebb":
+        return Hopfield(patterns(params), params.beta)
     rng = np.random.default_rng(params.disorder)
     J = np.triu(rng.normal(size=(params.sites, params.sites)), 1) / np.sqrt(params.sites)
-    return J + J.T
+    return Couplings(J + J.T, params.beta)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -66,7 +63,7 @@ def _sweep(couplings, beta, spins, random):
 
 def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Dataset:
     """`state` (member, time, field) int8 of ±1: independent heat-bath chains from random starts; `energy` per spin."""
-    J, spins = matrix(params), rng.choice(np.array([-1, 1], dtype=np.int8), size=(members, params.sites))
+    J, spins = target(params).couplings, rng.choice(np.array([-1, 1], dtype=np.int8), size=(members, params.sites))
     state = np.empty((members, params.steps, params.sites), np.int8)
     half = params.thermalisation // 2
     for t in range(params.thermalisation):
@@ -88,10 +85,3 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
         },
         attrs={"system": "sk", **params.model_dump(include={"couplings", "disorder", "beta"})},
     )
-
-
-def target(params: Params) -> Couplings:
-    """The Boltzmann distribution of the couplings at `beta`."""
-    from ..spins import Couplings
-
-    return Couplings(matrix(params), params.beta, patterns(params))
