@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from physiglot import losses, models
+from physiglot import losses, models, reweighting
 from physiglot.exact import gaussian
-from physiglot.systems import gff
+from physiglot.systems import gff, phi4
 from physiglot.velocity import follow, lattice, paths
 
 GFF = {"module": "gff", "params": {}}
@@ -245,3 +245,28 @@ def test_matching_of_the_free_field_reaches_the_irreducible_loss(path):
     exact = gaussian.irreducible(1 / gaussian.spectrum(6, 1.0), 1.0, path)
     assert -4 * float(residuals.std()) / len(fresh) ** 0.5 < float(residuals.mean()) - exact < 0.01 * exact
     assert ess(weights(model, 2000)[1]) > 0.95
+
+
+def test_continuous_flow_learns_phi4_from_its_energy():
+    """L = 6: ESS above 0.9, ln Z and ⟨φ²⟩ by reweighting as the transfer matrix has them."""
+    model = build(PHI4, width=0.4, times=5, frequencies=6, highest=4.0, steps=6)
+    trained(model, lambda step: {"count": 128}, 300, 0.01)
+    x, lw = weights(model, 2000)
+    assert ess(lw) > 0.9
+    value, error = log_z(lw)
+    assert abs(value - 6.984947865) < 4 * error
+    phi2, error = reweighting.reweighted(x.square().mean((1, 2)).numpy(), lw.numpy())
+    assert abs(phi2 - 0.16138658) < 4 * error
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_matching_learns_phi4_from_chains(path):
+    params = phi4.Params(every=5, step=0.12, leaps=8, steps=16)
+    states = torch.as_tensor(phi4.simulate(params, 128, np.random.default_rng(8))["state"].values).float()
+    model = build(PHI4, width=0.4, times=6, frequencies=6, highest=4.0, path=path)
+    pool = states.reshape(-1, 6, 6)
+    trained(model, lambda step: {"state": pool[torch.randint(len(pool), (256,))]}, 400, 0.01)
+    lw = weights(model, 2000)[1]
+    assert ess(lw) > 0.3
+    value, error = log_z(lw)
+    assert abs(value - 6.984947865) < 4 * error
