@@ -201,10 +201,11 @@ HEAD = """
 
 Made from the schema by `python docs/refresh.py`; do not edit.
 
-`config.yaml` is the demo, `paper.yaml` lays the published sizes over it: a file that begins with `base: config.yaml`, or
-with a list of files, is merged into them, key by key. Unknown keys, wrong types and impossible values stop the workflow
-before anything runs and say, in one sentence, which key it is, what was given and what is allowed. `--config only=lorenz`
-runs the studies of one system alone, and `only=ours_*` those of such a name; a list of both is allowed.
+`config.yaml` is the demo, `paper.yaml` lays the published sizes over it: a file that begins with `base: config.yaml`,
+or with a list of files, is merged into them, key by key. Unknown keys, wrong types and impossible values stop the
+workflow before anything runs and say, in one sentence, which key it is, what was given and what is allowed.
+`--config only=lorenz` runs the studies of one system alone, and `only=ours_*` those of such a name; a list of both is
+allowed.
 """
 
 
