@@ -119,3 +119,13 @@ def test_a_task_draws_its_comparisons(asked, metrics, tmp_path):
     figures = asked.module.compare([asked.study("one", metrics), asked.study("two", metrics)])
     assert set(figures) == set(asked.module.COMPARISONS)
     drawn(figures, tmp_path)
+
+
+def test_errors_larger_than_a_difference_are_drawn(tmp_path):
+    """The axis of relative errors is logarithmic, and a good ground state is exact within its error."""
+    params, truth, prediction = readings.ground_state(error=0.0)
+    task = load("tasks", "ground_state")
+    metrics = {"relative_error": -1e-6, "relative_error_stderr": 1e-4, "energy_per_site": -1.0}
+    given = {"variant": "ours", "dataset": "clean", "published": {}, "label": "RBM", "params": task.Params(**params)}
+    study = task.Study(name="one", truth=truth, predictions=[prediction], metrics=[metrics], **given)
+    drawn(task.compare([study]), tmp_path)

@@ -146,7 +146,9 @@ def compare(studies: list[Study]) -> dict[str, Figure]:
         for row, number in enumerate(numbers):
             if number is not None:
                 look = {"color": drawing.MODEL, "markerfacecolor": drawing.MODEL if number[0] > 0 else "white"}
-                axis.errorbar(abs(number[0]), row, xerr=number[1], marker="o", markersize=5, **look)
+                size, error = max(abs(number[0]), 1e-12), number[1]
+                below = min(error, 0.9 * size)  # the axis is logarithmic
+                axis.errorbar(size, row, xerr=[[below], [error]], marker="o", markersize=5, **look)
         if any(numbers):
             drawing.whole_decades(axis, 1e-4)
         axis.axvline(1e-4, color=drawing.QUIET, linewidth=0.8)
