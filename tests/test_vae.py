@@ -182,6 +182,8 @@ def test_a_loss_of_another_kind_is_refused():
         coupling.Model(coupling.Params(), mean=torch.zeros(4, 4), std=torch.ones(4, 4), target=target),
     )
     x = target.draw(4)[:, 0]
+    with pytest.raises(ValueError, match="x: "):
+        losses.elbo(model, x.flatten(1))
     with pytest.raises(TypeError, match="elbo, iwae"):
         losses.nll(model, x)
     with pytest.raises(TypeError, match="elbo, iwae"):
