@@ -72,7 +72,7 @@ class Model(nn.Module):
         return {"loss": losses.elbo(self, x) if count == 1 else losses.iwae(self, x, count)}
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and ln width (batch, latent) of the latents of x (batch, *shape). Raises ValueError for another shape."""
+        """Mean and ln width (batch, latent) of the latents of x (batch, *shape), else a ValueError."""
         if tuple(x.shape[1:]) != tuple(self.target.shape):
             raise ValueError(f"x: {tuple(x.shape)}: it must be (batch, {', '.join(map(str, self.target.shape))})")
         found = self.encoder((x.to(self.unit).flatten(1) - self.centre) / self.unit)
