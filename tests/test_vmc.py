@@ -82,6 +82,19 @@ def test_the_exact_state_has_no_variance():
     assert (local[alive] - energy).abs().max() < 1e-8 and (local[~alive] == 0).all()
 
 
+@pytest.mark.parametrize("complex_", [False, True])
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("hamiltonian", [Tfi(8, 0.7), Heisenberg(8, 1.0, 0.4, True)], ids=["tfi", "heisenberg"])
+def test_ratios_from_the_angles_are_those_of_the_amplitudes(hamiltonian, symmetric, complex_):
+    torch.manual_seed(0)
+    psi = RBM(8, 16, complex_=complex_, symmetric=symmetric)
+    for p in psi.learnt():
+        torch.nn.init.normal_(p, std=0.4)
+    whole = local_energy(lambda x: psi(x), every(8), hamiltonian)
+    found = local_energy(psi, every(8), hamiltonian)
+    assert found.dtype == whole.dtype and torch.allclose(found, whole, rtol=1e-10, atol=1e-10)
+
+
 def test_spins_are_checked():
     with pytest.raises(ValueError, match=r"x \(3, 5\): spins ±1 of shape \(batch, 4\)"):
         local_energy(lambda x: x.sum(1), torch.ones(3, 5), Tfi(4, 1.0))

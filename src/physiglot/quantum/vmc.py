@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..rbm import RBM
 from ..targets import Hamiltonian
+from .chains import Chain
+from .ratios import ratios
 
 ROWS = 2**21  # spins of configurations that are evaluated at a time
 
@@ -22,10 +25,15 @@ def _evaluated(log_psi: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def local_energy(log_psi: Callable[[Tensor], Tensor], x: Tensor, hamiltonian: Hamiltonian) -> Tensor:
     """Σ_x' ⟨x|H|x'⟩ ψ(x')/ψ(x) of x (batch, *shape), float64 or complex128 (batch).
 
-    ln ψ may be −inf: x' without amplitude adds nothing, and x without amplitude, which no sampler visits, gets 0.
+    An RBM on a chain has its ratios from its angles. ln ψ may be −inf: x' without amplitude adds nothing, and x without
+    amplitude, which no sampler visits, gets 0.
     """
     if x.shape[1:] != hamiltonian.shape or not (x.abs() == 1).all():
         raise ValueError(f"x {tuple(x.shape)}: spins ±1 of shape (batch, {', '.join(map(str, hamiltonian.shape))})")
+    if isinstance(log_psi, RBM) and isinstance(hamiltonian, Chain):
+        elements = hamiltonian.elements(x)
+        found = elements[:, 1:] * ratios(log_psi, x, hamiltonian.flips, elements[:, 1:] != 0)
+        return elements[:, 0] + found.sum(1)
     reached, elements = hamiltonian.connected(x)
     there = elements != 0
     there[:, 0] = True
