@@ -96,7 +96,7 @@ def test_there_and_back():
 
 @pytest.mark.parametrize("count, width, steps", [(4, 0.15, 800), (6, 0.3, 1500)])
 def test_flow_matching_brackets_the_free_energy_of_a_gas(count, width, steps):
-    """The bounds of L. Zhao and L. Wang, arXiv 2307.06839, from ideal particles in the trap to the gas."""
+    """The bounds of L. Zhao and L. Wang, arXiv 2311.07963, from ideal particles in the trap to the gas."""
     params = coulomb_trap.Params(count=count)
     pool = torch.as_tensor(loggas.ginibre_draws(count, (8000,), np.random.default_rng(1))).float()
     model = build({"module": "coulomb_trap", "params": {"count": count}}, width=1.6, times=6, reach=1.0 * count)

@@ -3,7 +3,7 @@
 A map M carries configurations of A towards B: Φ_F(x) = u_B(M x) − u_A(x) − ln |det ∂M|, and for its inverse on
 configurations of B, Φ_R(y) = u_A(M⁻¹ y) − u_B(y) − ln |det ∂M⁻¹|. With Δ = ln Z_A − ln Z_B,
 −⟨Φ_R⟩_B ≤ Δ ≤ ⟨Φ_F⟩_A, whatever the map; the acceptance ratio of the two works lies between (L. Zhao, L. Wang, arXiv
-2307.06839, learn M by flow matching). The exponential average of the works is the targeted perturbation itself.
+2311.07963, learn M by flow matching). The exponential average of the works is the targeted perturbation itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A classical Coulomb gas in a harmonic trap: E = ½ Σ x² − Σ_{i<j} ln r, or + q² Σ_{i<j} 1/r.
 
-The demonstration of L. Zhao and L. Wang, Bounding free energy difference with flow matching, arXiv 2307.06839. In two
+The demonstration of L. Zhao and L. Wang, Bounding free energy difference with flow matching, arXiv 2311.07963. In two
 dimensions the logarithmic gas at β = 2 are the eigenvalues of complex Gaussian matrices, which are exact draws; all
 else is sampled by hybrid Monte Carlo. Units of the trap.
 """
@@ -23,8 +23,8 @@ TARGET = ("count", "dimension", "kernel", "charge2", "beta")
 
 
 class Params(Strict):
-    count: int = Field(6, ge=2, le=1000, description="particles N (Zhao 2023: 6)")
-    dimension: int = Field(2, ge=1, le=3, description="dimensions of space (Zhao 2023: 2)")
+    count: int = Field(6, ge=2, le=1000, description="particles N")
+    dimension: int = Field(2, ge=1, le=3, description="dimensions of space")
     kernel: Literal["log", "inverse"] = Field("log", description="repulsion −ln r, or q²/r")
     charge2: float = Field(1.0, ge=0, le=1e6, description="q² of the inverse kernel")
     beta: float = Field(2.0, gt=0, le=1e6, description="inverse temperature; at 2 the plane gas is exact")

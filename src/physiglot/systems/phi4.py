@@ -25,7 +25,7 @@ TARGET = ("size", "mass2", "coupling", "beta")
 
 
 class Params(Strict):
-    size: int = Field(6, ge=2, le=1024, description="linear size L of the lattice (Gerdes 2023: 6 to 64)")
+    size: int = Field(6, ge=2, le=1024, description="linear size L of the lattice (Gerdes 2023: 6, 12, 32, …)")
     mass2: float = Field(-4.0, ge=-1e3, le=1e3, description="m² in units of the lattice spacing (Gerdes 2023)")
     coupling: float = Field(6.975, gt=0, le=1e3, description="λ of the quartic term (Gerdes 2023)")
     beta: float = Field(1.0, gt=0, le=1e3, description="factor before S")
