@@ -80,7 +80,9 @@ def _curve(axis: Axes, group: list[Study]) -> None:
 def free_energy(studies: list[Study]) -> Figure:
     """F_q per site against beta with the exact curve, and the relative errors of F_q (full) and reweighted (open)."""
     groups = _grouped([s for s in studies if s.number("F_q")], lambda s: s.system)
-    ordered = sorted(groups.items(), key=lambda item: -len({s.target.beta for s in item[1]}))[:MOST]
+    betas = {system: len({s.target.beta for s in group}) for system, group in groups.items()}
+    several = [item for item in groups.items() if betas[item[0]] > 1]
+    ordered = sorted(several or groups.items(), key=lambda item: -betas[item[0]])[:MOST]
     if not ordered:
         return drawing.placeholder("no study has a free energy")
     looks = _labels(studies)
