@@ -1,7 +1,7 @@
 """Amplitude ratios ψ(x')/ψ(x) of an RBM for all moves of a Hamiltonian, with the tanh of every angle at hand.
 
 A flip of spin i changes cosh θ_j by the factor cosh 2W_ij − x_i tanh θ_j sinh 2W_ij; an exchange of unequal spins i
-and k does the same with W_i − W_k. So a ratio is a product of as many factors as there are hidden units, without a function.
+and k does the same with W_i − W_k. So a ratio is a product of as many factors as there are hidden units.
 """
 
 import numpy as np

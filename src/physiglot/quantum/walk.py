@@ -15,17 +15,29 @@ from ..rbm import RBM
 
 
 @njit(cache=True, error_model="numpy")
-def _flip(t, spin, cosh, sinh):
-    """ln |Π_j of the factors| of a flip, and tanh θ after it, in place."""
+def _chosen(sites, cosh, sinh, c, s):
+    """cosh 2W and sinh 2W of the flip of one spin into `c` and `s`, or those of W_i − W_k of an exchange."""
+    i = sites[0]
+    if len(sites) == 1:
+        c[:], s[:] = cosh[i], sinh[i]
+        return
+    k = sites[1]
+    for j in range(len(c)):
+        c[j] = cosh[i, j] * cosh[k, j] - sinh[i, j] * sinh[k, j]
+        s[j] = sinh[i, j] * cosh[k, j] - cosh[i, j] * sinh[k, j]
+
+
+@njit(cache=True, error_model="numpy")
+def _change(t, spin, c, s):
+    """ln |Π_j (c_j − x t_j s_j)|, the logarithm of the ratio of the cosh."""
     logarithm, product = 0.0, t[0] * 0 + 1
     for j in range(len(t)):
-        factor = cosh[j] - spin * t[j] * sinh[j]
-        t[j] = (t[j] * cosh[j] - spin * sinh[j]) / factor
-        product *= factor
-        size = abs(product)
-        if size > 1e150 or size < 1e-150:
-            logarithm += np.log(size)
-            product = product * 0 + 1
+        product *= c[j] - spin * t[j] * s[j]
+        if j % 32 == 31:
+            size = abs(product)
+            if size > 1e100 or size < 1e-100:
+                logarithm += np.log(size)
+                product = product * 0 + 1
     return logarithm + np.log(abs(product))
 
 
@@ -34,27 +46,27 @@ def _walk(x, a, b, w, sites, uniform):
     """Offer each chain x (chain, site) the moves `sites` (chain, move, flips); returns the share accepted."""
     chains, moves, flips = sites.shape
     cosh, sinh, accepted = np.cosh(2 * w), np.sinh(2 * w), 0
-    t, trial = np.empty(w.shape[1], w.dtype), np.empty(w.shape[1], w.dtype)
-    for c in range(chains):
+    t, c, s = np.empty(w.shape[1], w.dtype), np.empty(w.shape[1], w.dtype), np.empty(w.shape[1], w.dtype)
+    for chain in range(chains):
+        v = x[chain]
         for m in range(moves):
-            if m % x.shape[1] == 0:
-                for j in range(len(b)):
-                    angle = b[j]
-                    for i in range(x.shape[1]):
-                        angle += x[c, i] * w[i, j]
-                    t[j] = np.tanh(angle)
-            if flips == 2 and x[c, sites[c, m, 0]] == x[c, sites[c, m, 1]]:
+            if m % len(v) == 0:
+                t[:] = b
+                for i in range(len(v)):
+                    t += v[i] * w[i]
+                t[:] = np.tanh(t)
+            move = sites[chain, m]
+            if flips == 2 and v[move[0]] == v[move[1]]:
                 continue
-            trial[:] = t
-            change = 0.0
-            for f in range(flips):
-                i = sites[c, m, f]
-                change += _flip(trial, x[c, i], cosh[i], sinh[i]) - 2 * x[c, i] * a[i].real
-            if 2 * change >= np.log(uniform[c, m]):
+            _chosen(move, cosh, sinh, c, s)
+            spin = v[move[0]]
+            field = a[move[0]].real if flips == 1 else (a[move[0]] - a[move[1]]).real
+            if 2 * (_change(t, spin, c, s) - 2 * spin * field) >= np.log(uniform[chain, m]):
                 accepted += 1
-                t, trial = trial, t
-                for f in range(flips):
-                    x[c, sites[c, m, f]] *= -1
+                for j in range(len(t)):
+                    t[j] = (t[j] * c[j] - spin * s[j]) / (c[j] - spin * t[j] * s[j])
+                for i in move:
+                    v[i] = -v[i]
     return accepted / (chains * moves)
 
 
