@@ -210,7 +210,7 @@ def test_independent_spins_have_the_energy_of_the_mean_field(tmp_path):
 
 CASES = {
     "tfi10": (Tfi(10, 1.0), {"features": 1, "symmetric": False, "scale": 0.02}, 100, 1e-3),
-    "tfi20": (Tfi(20, 1.0), {"features": 2}, 200, 1e-4),
+    "tfi20": (Tfi(20, 1.0), {"features": 4}, 200, 1e-4),
     "heisenberg10": (Heisenberg(10, 1.0, 0.0, True), {"features": 2}, 80, 1e-3),
     "heisenberg22": (Heisenberg(22, 1.0, 0.0, True), {"features": 2}, 100, 1e-3),
 }
