@@ -76,8 +76,8 @@ def test_two_free_particles_have_the_exact_log_z():
     """A flow with the classic error of a missing or extra (d/2) ln 2π would be off by 0.92 to 2.76."""
     target = {"module": "particles", "params": {"count": 2, "dimension": 3, "oscillator": 1.0, "beta": 0.3}}
     model = rough_flow(target, 0.02, width=3.0)
-    value, error = log_z(weights(model, 20000)[1])
-    assert error < 0.05 and abs(value - particles_of(target).exact_logZ()) < 4 * error
+    value, error = log_z(weights(model, 8000)[1])
+    assert error < 0.1 and abs(value - particles_of(target).exact_logZ()) < 4 * error
 
 
 def rough_flow(target: dict, size: float, **params):
@@ -94,7 +94,7 @@ def test_there_and_back():
         assert x.mean(1).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("count, width, steps", [(4, 0.15, 800), (6, 0.3, 1500)])
+@pytest.mark.parametrize("count, width, steps", [(4, 0.15, 500), (6, 0.3, 900)])
 def test_flow_matching_brackets_the_free_energy_of_a_gas(count, width, steps):
     """The bounds of L. Zhao and L. Wang, arXiv 2311.07963, from ideal particles in the trap to the gas."""
     params = coulomb_trap.Params(count=count)

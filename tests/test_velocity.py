@@ -104,9 +104,9 @@ def test_density_of_an_untrained_flow_integrates_to_one(size):
     rough(model.field, 0.3)
     model = model.double().eval()
     if size == 2:
-        x = 2.5 * torch.randn(20000, 2, 2, dtype=torch.float64)
+        x = 2.5 * torch.randn(6000, 2, 2, dtype=torch.float64)
         proposal = -0.5 * (x.flatten(1).square().sum(1) / 6.25 + 4 * log(2 * pi * 6.25))
-        w = (model.log_prob(x) - proposal).exp()
+        w = (model.log_prob(x).detach() - proposal).exp()
         assert abs(float(w.mean()) - 1) < 4 * float(w.std()) / len(w) ** 0.5
         return
     field = rough(lattice.Field(1, times=4, frequencies=3, highest=2.0), 0.3)
@@ -220,10 +220,10 @@ def test_stochastic_equation_has_the_same_marginals():
     variances = 1 / gaussian.spectrum(6, 1.0)
     model = build(GFF, path="trig", sampler="sde").double().eval()
     model.field = Exact(variances, "trig")
-    x, none = model.sample(4000, torch.Generator().manual_seed(0))
+    x, none = model.sample(2000, torch.Generator().manual_seed(0))
     assert none is None
     modes = torch.fft.fft2(x).abs().square() / 36
-    z = (modes.mean(0) - torch.as_tensor(variances)) / (modes.std(0) / 4000**0.5)
+    z = (modes.mean(0) - torch.as_tensor(variances)) / (modes.std(0) / 2000**0.5)
     assert float(z.abs().max()) < 5
     with pytest.raises(ValueError, match="trig"):
         build(GFF, path="linear", sampler="sde")
