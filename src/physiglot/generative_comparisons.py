@@ -46,7 +46,9 @@ class Study(Line):
     def system(self) -> str:
         """The system and its size, whatever its temperature."""
         described = json.loads(self.attributes["target"])
-        others = {k: v for k, v in described["params"].items() if k not in ("beta", "size", "L", "steps")}
+        others = {
+            k: v for k, v in described["params"].items() if k not in ("beta", "size", "sites", "count", "dimension")
+        }
         told = ", ".join(f"{k} {v}" for k, v in others.items() if isinstance(v, str | int | float))
         size = " × ".join(map(str, self.target.shape))
         return f"{described['module']} {size}" + (f", {told}" if told else "")
@@ -160,6 +162,7 @@ def _sizes(axis: Axes, sizes: list[int]) -> None:
 
 def quality(studies: list[Study]) -> Figure:
     """Effective sample size and acceptance against degrees of freedom: colours are models, shapes are systems."""
+    studies = [s for s in studies if s.number("ess") or s.number("acc")]
     looks = _labels(studies)
     shapes: dict[str, str] = {}
     for study in studies:
