@@ -28,7 +28,7 @@ FIGURES = ("ground_state",)
 COMPARISONS = ("ground_states",)
 METRICS = {
     "energy_per_site": "E/N",
-    "relative_error": "(E − E0)/|E0|",
+    "relative_error": "relative error of E",
     "variance_per_site": "Var E/N",
     "v_score": "V-score",
     "tau": "τ of E (sweeps)",
