@@ -2,15 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from test_vmc import state
 
-from physiglot import batches, checkpoint, train
+from physiglot import batches, checkpoint, models, predict, store, train
 from physiglot.config import Training
 from physiglot.exact import chains
 from physiglot.quantum.chains import Heisenberg, Tfi
 from physiglot.quantum.vmc import local_energy
+from physiglot.rollout import open_asked
+from physiglot.systems import tfi_chain
+from physiglot.tasks import ground_state
 
 
 def loop(model, steps: int, folder, lr: float = 0.1) -> train.Loop:
@@ -94,3 +98,20 @@ def test_an_interrupted_training_ends_with_the_same_bytes(tmp_path):
         second.advance()
     second.finish()
     assert all(torch.equal(value, whole[name]) for name, value in second.model.state_dict().items())
+
+
+def test_samples_stand_beside_measurements_of_the_exact_state(tmp_path):
+    """Predict, with a split of the data set of a quantum system: nothing is asked of a distribution."""
+    target = {"module": "tfi_chain", "params": {"sites": 4}}
+    measured_ = tfi_chain.simulate(tfi_chain.Params(sites=4), 50, np.random.default_rng(0))
+    store.save(tmp_path / "data.zarr", {"val": measured_})
+    part = {"module": "rbm_state", "params": {"chains": 8}}
+    models.save(tmp_path / "weights.pt", models.build(part, torch.zeros(4), torch.ones(4), target=target))
+    asked = {"ground": {"count": 32, "batch": 32, "split": "val"}}
+    spec = {"options": {}, "samples": asked, "target": target}
+    files = {"dataset": tmp_path / "data.zarr/zarr.json", "weights": tmp_path / "weights.pt"}
+    predict.predict(spec=spec, out=tmp_path / "prediction.zarr/zarr.json", **files)
+    truth, drawn = open_asked(tmp_path / "data.zarr", tmp_path / "prediction.zarr", {"samples": asked}, target)
+    found = ground_state.evaluate(truth, drawn, ground_state.Params(samples=asked))
+    assert found["exact_energy"] == pytest.approx(chains.tfi(4, 1.0)) and found["energy"] > found["exact_energy"] - 1
+    assert set(ground_state.plot(truth, drawn, found, ground_state.Params(samples=asked))) == {"ground_state"}

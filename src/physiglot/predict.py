@@ -139,7 +139,7 @@ def _all_samples(model: Any, spec: dict, weights: Path, dataset: Path | None, gr
         with torch.no_grad():
             drawn = _samples(model, target, ask).assign_attrs(_described(model, target, spec))
             spent, seconds = time.process_time() - cpu, time.monotonic() - began
-            if dataset is not None and ask.get("split") is not None:
+            if dataset is not None and ask.get("split") is not None and isinstance(target, targets.Target):
                 data = store.open_group(dataset.parent, ask["split"])
                 drawn = drawn.assign(_beside(model, target, data, ask))
         groups[name] = drawn
