@@ -106,7 +106,9 @@ def plot(
         found = correlation(drawn["x"].values)
         axes[0, 1].plot(found, marker="o", markersize=3, color=drawing.MODEL, label="samples of the model")
         if "ground" in truth:
-            axes[0, 1].plot(correlation(truth["ground"]["state"].values), label="exact state", **drawing.EXACT)
+            axes[0, 1].plot(
+                correlation(truth["ground"]["state"].values), label="measurements of the exact state", **drawing.EXACT
+            )
         axes[0, 1].set(xlabel="distance r (sites)", ylabel="⟨s_i s_{i+r}⟩")
         axes[0, 1].legend()
     return {"ground_state": figure}
