@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from physiglot.report import Drawn
+from physiglot.generative.report import Drawn
 from physiglot.targets import Target
 
 A = 0.3  # beta h of the spec's exact test

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from physiglot import checkpoint, losses, models, partition, targets, train
+from physiglot import checkpoint, models, targets, train
 from physiglot.config import Training
-from physiglot.rbm import RBM, every
-from physiglot.spins import Couplings
+from physiglot.generative import losses, partition
+from physiglot.generative.rbm import RBM, every
+from physiglot.targets.spins import Couplings
 
 ISING = {"module": "ising", "params": {"size": 4, "beta": 0.44}}
 GLASS = {"module": "sk", "params": {"sites": 12, "beta": 1.0}}

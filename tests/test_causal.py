@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from physiglot import losses, models, targets
+from physiglot import models, targets
 from physiglot.causal import convolution, kernels, tokens
 from physiglot.exact import enumerate as enumeration
-from physiglot.spins import Couplings
+from physiglot.generative import losses
 from physiglot.systems import ising
+from physiglot.targets.spins import Couplings
 
 NETS = {
     "made": {"net": "made", "depth": 3, "width": 3},

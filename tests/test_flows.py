@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from physiglot.flows import Couplings, checkerboard
-from physiglot.hierarchy import Hierarchy, blocks, scales
+from physiglot.generative.flows import Couplings, checkerboard
+from physiglot.generative.hierarchy import Hierarchy, blocks, scales
 from physiglot.models import coupling, nnrg
 from physiglot.targets import Target
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from physiglot import independence, reweighting
-from physiglot.report import Drawn, draw, report
+from physiglot.generative import independence, reweighting
+from physiglot.generative.report import Drawn, draw, report
 
 LNZ, LOWER, UPPER, ESS, ACC, GAP = 7.3748795049, 6.9314718056, 7.8054096430, 0.4428441090, 0.5133730379, 0.0775686211
 

@@ -100,7 +100,7 @@ def test_the_temperature_of_the_target(project):
 
 def test_code_of_the_target(project):
     """It is code of the training, of the samples and of the report, of one study here, to be short."""
-    project.insert("spins.py", "Lattice.energy")
+    project.insert("targets/spins.py", "Lattice.energy")
     assert project.ran("runs/alone/0/metrics.json") == project.matching(*ALONE)
 
 

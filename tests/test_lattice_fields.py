@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from physiglot import hmc
 from physiglot.exact import gaussian, lattice_field
 from physiglot.montecarlo import autocorrelation
 from physiglot.systems import gff, phi4
+from physiglot.targets import hmc
 
 COUPLING = 6.975
 

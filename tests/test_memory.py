@@ -7,9 +7,10 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from physiglot import imports, ingest, memory, store
+from physiglot import imports, ingest, store
 from physiglot.config import System
 from physiglot.exact import retrieval
+from physiglot.generative import memory
 from physiglot.models import hopfield
 from physiglot.systems import patterns
 

@@ -6,7 +6,7 @@ import torch
 
 from physiglot import batches, checkpoint, models, targets, train
 from physiglot.config import Training
-from physiglot.report import Drawn, report
+from physiglot.generative.report import Drawn, report
 from physiglot.systems import ising_dual
 
 TARGET = {"module": "ising_dual", "params": {"size": 4}}

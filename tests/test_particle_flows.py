@@ -7,8 +7,9 @@ import pytest
 import torch
 from test_velocity import ess, log_z, rough, trained, weights
 
-from physiglot import models, reweighting
+from physiglot import models
 from physiglot.exact import loggas
+from physiglot.generative import reweighting
 from physiglot.systems import coulomb_trap, particles
 from physiglot.velocity import particles as fields
 

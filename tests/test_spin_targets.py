@@ -9,8 +9,8 @@ from physiglot import targets
 from physiglot.exact import enumerate as enumeration
 from physiglot.exact import patterns, torus
 from physiglot.montecarlo import autocorrelation, exact, lattices
-from physiglot.spins import Couplings, Lattice
 from physiglot.systems import ising, sk
+from physiglot.targets.spins import Couplings, Lattice
 
 CRITICAL = np.log(1 + np.sqrt(2)) / 2
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_velocity import rough
 
-from physiglot import targeted
+from physiglot.generative import targeted
 from physiglot.systems import gff
 from physiglot.velocity import lattice, paths
 

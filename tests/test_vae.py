@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from physiglot import evaluate, losses, models, predict, store
+from physiglot import evaluate, models, predict, store
 from physiglot.exact import ppca
+from physiglot.generative import losses
 from physiglot.models import coupling, vae
 from physiglot.systems import gff
 from physiglot.targets import Target

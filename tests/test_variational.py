@@ -7,10 +7,11 @@ from gas import Paramagnet, states
 from scipy.optimize import minimize_scalar
 from scipy.stats import entropy
 
-from physiglot import batches, checkpoint, losses, models, targets, train
+from physiglot import batches, checkpoint, models, targets, train
 from physiglot.config import Training
+from physiglot.generative import losses
+from physiglot.generative.report import draw, report
 from physiglot.ranks import Ranks
-from physiglot.report import draw, report
 
 ISING = {"module": "ising", "params": {"size": 4, "beta": 0.5}}
 FIELD = {"module": "gff", "params": {"size": 4, "mass2": 1.0}}

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from physiglot import losses, models, reweighting
+from physiglot import models
 from physiglot.exact import gaussian
+from physiglot.generative import losses, reweighting
 from physiglot.systems import gff, phi4
 from physiglot.velocity import follow, lattice, paths
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from physiglot.exact import chains
+from physiglot.generative.rbm import RBM, every
 from physiglot.models import rbm_state
 from physiglot.quantum.chains import Heisenberg, Tfi
 from physiglot.quantum.vmc import local_energy, natural
 from physiglot.quantum.walk import walk, walkers
-from physiglot.rbm import RBM, every
 
 SPINS = torch.ones(1)
 

@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from .. import losses
-from ..partition import spins
-from ..rbm import every
+from ..generative import losses
+from ..generative.partition import spins
+from ..generative.rbm import every
 from ..strict import Strict
 from ..targets import Target
 

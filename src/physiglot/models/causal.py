@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from .. import losses
 from ..causal import made, pixelcnn, tokens, transformer
+from ..generative import losses
 from ..strict import Strict
 from ..targets import Target
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from .. import flows
+from ..generative import flows
 from ..strict import Strict
 from ..targets import Target
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from .. import memory
+from ..generative import memory
 from ..strict import Strict
 
 

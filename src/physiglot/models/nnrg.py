@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from .. import flows
-from ..hierarchy import Hierarchy, scales
+from ..generative import flows
+from ..generative.hierarchy import Hierarchy, scales
 from ..strict import Strict
 from ..targets import Target
 

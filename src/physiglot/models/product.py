@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from .. import losses
+from ..generative import losses
 from ..strict import Strict
 from ..targets import Target
 

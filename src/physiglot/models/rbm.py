@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from .. import losses, partition
-from ..rbm import RBM
+from ..generative import losses, partition
+from ..generative.rbm import RBM
 from ..strict import Strict
 from ..targets import Target
 

@@ -12,11 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from .. import losses
+from ..generative import losses
+from ..generative.rbm import RBM, every
 from ..quantum.jastrow import Jastrow
 from ..quantum.vmc import local_energy
 from ..quantum.walk import walk, walkers
-from ..rbm import RBM, every
 from ..strict import Strict
 from ..targets import Hamiltonian
 

@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import losses
-from ..flows import spread
+from ..generative import losses
+from ..generative.flows import spread
 from ..strict import Strict
 from ..targets import Target
 

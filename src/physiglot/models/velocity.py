@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from .. import losses
+from ..generative import losses
 from ..strict import Strict
 from ..targets import Target
 from ..velocity import fields, follow

@@ -9,7 +9,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from ..rbm import RBM
+from ..generative.rbm import RBM
 
 
 @njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})

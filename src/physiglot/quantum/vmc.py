@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..rbm import RBM
+from ..generative.rbm import RBM
 from ..targets import Hamiltonian
 from .chains import Chain
 from .ratios import ratios

@@ -17,7 +17,7 @@ from ..exact import loggas
 from ..strict import Strict
 
 if TYPE_CHECKING:
-    from ..particle_target import Particles
+    from ..targets.particles import Particles
 
 TARGET = ("count", "dimension", "kernel", "charge2", "beta")
 
@@ -44,7 +44,7 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
     """`state` (member, time, field): positions; `energy` (member, time)."""
     import torch
 
-    from .. import particle_target
+    from ..targets import particles as particle_target
 
     gas = target(params)
     attributes = {"system": "coulomb_trap", **params.model_dump(exclude={"steps"})}
@@ -62,7 +62,7 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
 
 def target(params: Params) -> Particles:
     """E; ln Z where `exact.loggas` knows it, and ⟨Σ x²⟩ of the logarithmic gas."""
-    from ..particle_target import Particles
+    from ..targets.particles import Particles
 
     class Gas(Particles):
         def exact_logZ(self, beta=None):

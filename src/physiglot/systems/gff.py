@@ -30,7 +30,7 @@ class Params(Strict):
 
 def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Dataset:
     """`state` (member, time, field, y, x): independent draws of φ; `energy` (member, time)."""
-    from .. import lattice_target
+    from ..targets import lattice as lattice_target
 
     states, energies = draws(params, (members, params.steps), rng)
     return lattice_target.dataset(states, energies, {"system": "gff", **params.model_dump(exclude={"steps"})})
@@ -48,8 +48,8 @@ def draws(params: Params, count: tuple[int, ...], rng: np.random.Generator) -> t
 
 def target(params: Params) -> Target:
     """E, ln Z, ⟨φ²⟩ and ⟨φ̄²⟩ = 1/(β m² N)."""
-    from ..lattice_target import Field as Lattice
-    from ..lattice_target import bonds
+    from ..targets.lattice import Field as Lattice
+    from ..targets.lattice import bonds
 
     eigenvalues = gaussian.spectrum(params.size, params.mass2)
 

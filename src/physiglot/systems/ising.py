@@ -18,7 +18,7 @@ from ..montecarlo import chains, ising, lattices, potts
 from ..montecarlo.run import Run
 
 if TYPE_CHECKING:
-    from ..spins import Lattice
+    from ..targets.spins import Lattice
 
 PAPER_WINDOWS = [[0.0, 1.0], [4.0, 5.0]]
 TARGET = ("lattice", "size", "beta", "coupling")
@@ -99,7 +99,7 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
 
 def target(params: Params) -> Lattice:
     """The Boltzmann distribution at `beta`."""
-    from ..spins import Lattice
+    from ..targets.spins import Lattice
 
     if params.beta is None:
         raise ValueError("beta: the target of the Ising model needs one; allowed: numbers above 0")

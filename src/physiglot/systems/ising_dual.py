@@ -52,8 +52,8 @@ def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Datas
     """`state` (member, time, field, y, x): exact draws of fields given spins of Swendsen–Wang chains; `energy` is S."""
     import torch
 
-    from .. import lattice_target
     from ..montecarlo import chains, ising
+    from ..targets import lattice as lattice_target
 
     size, eigenvalues = params.size, spectrum(params)[0]
     spins = ising.evolve(
@@ -78,7 +78,7 @@ def target(params: Params) -> Target:
     import torch
 
     from ..exact import torus
-    from ..lattice_target import Field as Lattice
+    from ..targets.lattice import Field as Lattice
 
     eigenvalues, alpha = spectrum(params)
     sites, solved = params.size**2, torus.solve("square", params.size, params.coupling)

@@ -19,7 +19,7 @@ from ..exact import loggas
 from ..strict import Strict
 
 if TYPE_CHECKING:
-    from ..particle_target import Particles
+    from ..targets.particles import Particles
 
 TARGET = ("count", "dimension", "potential", "pair_factor", "oscillator", "beta")
 
@@ -51,7 +51,7 @@ def pair_energy(params: Params, r: Any) -> Any:
 
 def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Dataset:
     """`state` (member, time, field): centred positions, each member a chain; `energy`, and `acceptance` (member)."""
-    from .. import particle_target
+    from ..targets import particles as particle_target
 
     gas = target(params)
     schedule = {"saved": params.steps, **params.model_dump(include={"every", "warm", "step", "leaps"})}
@@ -73,7 +73,7 @@ def beginning(params: Params, members: int, rng: np.random.Generator) -> np.ndar
 
 def target(params: Params) -> Particles:
     """E; ln Z of N = 2 by quadrature."""
-    from ..particle_target import Particles
+    from ..targets.particles import Particles
 
     def bound(r: float) -> float:
         return pair_energy(params, r) + params.oscillator * r**2 / 4 if r > 1e-3 else inf

@@ -13,9 +13,9 @@ import xarray as xr
 from numba import njit
 from pydantic import Field
 
-from .. import hmc
 from ..exact import lattice_field
 from ..strict import Strict
+from ..targets import hmc
 
 if TYPE_CHECKING:
     from ..targets import Target
@@ -38,7 +38,7 @@ class Params(Strict):
 
 def simulate(params: Params, members: int, rng: np.random.Generator) -> xr.Dataset:
     """`state` (member, time, field, y, x), each member a chain; `energy` (member, time), `acceptance` (member)."""
-    from .. import lattice_target
+    from ..targets import lattice as lattice_target
 
     shape = (members, params.size, params.size)
     given = (params.beta * (params.mass2 + 4), params.beta * params.coupling, params.beta)
@@ -89,8 +89,8 @@ def force(x, quadratic, quartic, hopping):
 
 def target(params: Params) -> Target:
     """S as E; ln Z, ⟨φ²⟩ and ⟨φ̄²⟩ by transfer matrices where these are in reach (L ≤ 6)."""
-    from ..lattice_target import Field as Lattice
-    from ..lattice_target import bonds
+    from ..targets.lattice import Field as Lattice
+    from ..targets.lattice import bonds
 
     class Quartic(Lattice):
         def energy(self, x):

@@ -17,7 +17,7 @@ from pydantic import Field
 from ..strict import Strict
 
 if TYPE_CHECKING:
-    from ..spins import Couplings
+    from ..targets.spins import Couplings
 
 TARGET = ("sites", "beta", "couplings", "patterns", "disorder")
 
@@ -41,7 +41,7 @@ def patterns(params: Params) -> np.ndarray:
 
 def target(params: Params) -> Couplings:
     """The Boltzmann distribution of the couplings at `beta`."""
-    from ..spins import Couplings, Hopfield
+    from ..targets.spins import Couplings, Hopfield
 
     if params.couplings == "hebb":
         return Hopfield(patterns(params), params.beta)

@@ -1,7 +1,7 @@
 """What the samples of a generative model say about a target: the report, and its pictures.
 
 F = −ln Z / beta. L. Wang and P. Zhang, *Generative models for physicists* (2024); D. Wu, L. Wang, P. Zhang,
-Phys. Rev. Lett. 122, 080602 (2019). See `physiglot.report` for the entries.
+Phys. Rev. Lett. 122, 080602 (2019). See `physiglot.generative.report` for the entries.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from .. import generative_comparisons, generative_figures, targets
-from ..generative_comparisons import Study
-from ..report import Drawn, report
-from ..reweighting import mean_error
+from .. import targets
+from ..generative import comparisons, figures
+from ..generative.comparisons import Study
+from ..generative.report import Drawn, report
+from ..generative.reweighting import mean_error
 from ..rollout import Samples
 from ..strict import Strict
 
@@ -114,16 +115,16 @@ def plot(
     data = prediction["model"].load()
     target = targets.build(json.loads(data.attrs["target"]))
     return {
-        "samples": generative_figures.samples(truth.get("model"), data, target),
-        "weights": generative_figures.weights(data, target, metrics),
+        "samples": figures.samples(truth.get("model"), data, target),
+        "weights": figures.weights(data, target, metrics),
     }
 
 
 def compare(studies: list[Study]) -> dict[str, Figure]:
     """Free energy against beta, brackets of ln Z, quality against size, and the models of each target side by side."""
     return {
-        "free_energy": generative_comparisons.free_energy(studies),
-        "brackets": generative_comparisons.brackets(studies),
-        "quality": generative_comparisons.quality(studies),
-        "families": generative_comparisons.families(studies),
+        "free_energy": comparisons.free_energy(studies),
+        "brackets": comparisons.brackets(studies),
+        "quality": comparisons.quality(studies),
+        "families": comparisons.families(studies),
     }

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from .. import drawing
-from ..generative_comparisons import Study
+from ..generative.comparisons import Study
 from ..rollout import Samples
 from ..strict import Strict
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from . import drawing, targets
-from .study import Study as Line
+from .. import drawing, targets
+from ..study import Study as Line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from ..velocity import follow
 from . import reweighting
-from .velocity import follow
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .targets import Target
+    from ..targets import Target
 
 
 class Difference(NamedTuple):

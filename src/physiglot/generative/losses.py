@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .velocity import paths
+from ..velocity import paths
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .targets import Hamiltonian, Target
-    from .velocity.paths import Coupling, Path
+    from ..targets import Hamiltonian, Target
+    from ..velocity.paths import Coupling, Path
 
 ALLOWED = {"exact": "free_energy, nll", "lower_bound": "elbo, iwae", "unnormalised": "cd"}
 
@@ -90,7 +90,7 @@ def cd(model: Any, x: Tensor, k: int, chains: Tensor | None = None) -> Tensor:
 def vmc(psi: Any, hamiltonian: Hamiltonian, x: Tensor, weights: Tensor, shift: float) -> tuple[Tensor, dict]:
     """The energy of ψ over configurations x with `weights`, and its variance; its gradient is the direction of
     stochastic reconfiguration with the diagonal `shift` (see `quantum.vmc`)."""
-    from .quantum.vmc import energy
+    from ..quantum.vmc import energy
 
     if not hasattr(psi, "derivatives"):
         needs(psi, "state", "vmc")

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from .targets import Target
+from . import Target
 
 
 class Field(Target):

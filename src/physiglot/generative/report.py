@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from . import independence, models, reweighting
-from .montecarlo.autocorrelation import integrated_time, mean_error
+from .. import models
+from ..montecarlo.autocorrelation import integrated_time, mean_error
+from . import independence, reweighting
 
 FEWEST, UNRELIABLE, SIGMAS, ROUNDING = 100, 0.7, 4.0, 1e-6
 Entries = dict[str, Any]

@@ -10,8 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from . import hmc
-from .targets import Target
+from . import Target, hmc
 
 AXES = ("x", "y", "z")
 

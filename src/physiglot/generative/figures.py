@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import drawing
+from .. import drawing
 from .reweighting import normalised
 
 if TYPE_CHECKING:

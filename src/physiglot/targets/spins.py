@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .exact import enumerate as enumeration
-from .exact import patterns as exact_patterns
-from .exact import torus
-from .montecarlo import lattices
-from .targets import Target
+from ..exact import enumerate as enumeration
+from ..exact import patterns as exact_patterns
+from ..exact import torus
+from ..montecarlo import lattices
+from . import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import fingerprint, symbols
+from .. import fingerprint, symbols
 
 if TYPE_CHECKING:
     from collections.abc import Callable

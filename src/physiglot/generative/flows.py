@@ -19,7 +19,7 @@ from zuko.transforms import CouplingTransform, MonotonicAffineTransform, Monoton
 from . import losses
 
 if TYPE_CHECKING:
-    from .targets import Target
+    from ..targets import Target
 
 STEEPEST = 10.0  # the largest stretch of an affine coupling: many in a row must not overflow far from the samples
 
