@@ -66,8 +66,8 @@ def number(row: dict[str, str] | None) -> str:
     )
 
 
-def table(name: str) -> str:
-    """A table of results in Markdown, one for each data set, from docs/results/<name>.csv."""
+def table(name: str, systems: list[str]) -> str:
+    """A table of results in Markdown, one for each data set of these systems, or of all (docs/results/<name>.csv)."""
     path = HOME / f"docs/results/{name}.csv"
     if not path.is_file():
         return f"*The table follows with docs/results/{name}.csv.*"
@@ -76,6 +76,7 @@ def table(name: str) -> str:
         for row in csv.DictReader(file):
             rows.setdefault(row["study"], {})[row["metric"]] = row
     studies, text = config.load(HOME / "paper.yaml")["studies"], []
+    rows = {n: r for n, r in rows.items() if not systems or studies[n]["system"] in systems}
     for data in dict.fromkeys((studies[name]["system"], studies[name].get("dataset", "clean")) for name in rows):
         here = {n: r for n, r in rows.items() if (studies[n]["system"], studies[n].get("dataset", "clean")) == data}
         shown = [metric for metric in CONTENTS if any(metric in found for found in here.values())]
@@ -94,10 +95,10 @@ def table(name: str) -> str:
 
 
 def readme() -> str:
-    """README.md with its tables as the results say."""
+    """README.md with its tables as the results say: `table:<name>`, or of some systems, `table:<name> <system> …`."""
     text = (HOME / "README.md").read_text()
-    pattern = re.compile(r"(<!-- table:(\w+) -->\n).*?(\n<!-- /table:\2 -->)", re.DOTALL)
-    return pattern.sub(lambda m: m[1] + table(m[2]) + m[3], text)
+    pattern = re.compile(r"(<!-- table:(\w+)((?: \w+)*) -->\n).*?(\n<!-- /table:\2 -->)", re.DOTALL)
+    return pattern.sub(lambda m: m[1] + table(m[2], m[3].split()) + m[4], text)
 
 
 # --- the configuration -------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,6 +38,23 @@ wildcard_constraints:
     seed=r"\d+",
     part="embedding|model",
     paper="|".join(CONFIG.papers),
+
+
+WILDCARDS = ("system", "split", "bundle", "file", "dataset", "study", "seed", "part", "paper")
+
+
+def once(function):
+    """What `function` gives for each set of wildcards, found once: Snakemake asks again after every checkpoint."""
+    found = {}
+
+    @wraps(function)
+    def asked(w):
+        key = tuple(getattr(w, name, None) for name in WILDCARDS)
+        if key not in found:
+            found[key] = function(w)
+        return found[key]
+
+    return asked
 
 
 def command(stage, before="", **inputs):
@@ -155,12 +172,14 @@ def ingest_spec(w):
     return fingerprint.canonical({**imports.series(s, w.split), **layout})
 
 
+@once
 def collect_spec(w):
     """`after` stands for the blocks, which are too many to be named as inputs."""
     imported = {split: list(found) for split, found in IMPORTS[w.system].items()}
     return fingerprint.canonical({"blocks": blocks_of(w.system), "imported": imported, "after": after_blocks(w)})
 
 
+@once
 def dataset_spec(w):
     s = CONFIG.systems[w.system]
     splits = {name: split.members for name, split in s.splits.items()}
@@ -230,6 +249,7 @@ def part(w):
     return model(w) if w.part == "model" else model(w).embedding
 
 
+@once
 def train_spec(w):
     chosen = {k: plain(part(w))[k] for k in ("module", "params", "training")}
     return fingerprint.canonical({"part": chosen, "seed": int(w.seed), **target_learnt(w)})
@@ -259,30 +279,36 @@ def parts_code(*parts):
     return [f"models.{m}:{symbol}" for m in modules for symbol in ("Model", "Params")]
 
 
+@once
 def train_code(w):
     parts = parts_code(part(w), model(w).embedding if w.part == "model" else None)
     return CODE("train", *parts, *target_code([target_learnt(w)]))
 
 
+@once
 def embed_spec(w):
     s = CONFIG.systems[study(w).system]
     return fingerprint.canonical({"splits": ["train", "val"], "block": s.block, "chunk": s.chunk})
 
 
+@once
 def embed_code(w):
     return CODE("embed", *parts_code(model(w).embedding))
 
 
+@once
 def predict_spec(w):
     asked = {kind: task(w).params[kind] for kind in ("rollouts", "readings", "samples") if kind in task(w).params}
     options = {**model(w).predict, **study(w).predict}
     return fingerprint.canonical({**asked, "options": options, **target_asked(study(w))})
 
 
+@once
 def predict_code(w):
     return CODE("predict", *parts_code(model(w), model(w).embedding), *target_code(targets_of(w)))
 
 
+@once
 def task_spec(w):
     return fingerprint.canonical({"task": plain(task(w)), **target_asked(study(w))})
 

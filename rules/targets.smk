@@ -2,6 +2,12 @@
 
 from physiglot import names, targets
 
+TARGETS = {
+    name: {} if found is None else {"target": found}
+    for name, system in CONFIG.systems.items()
+    for found in [targets.described(system.module, system.params)]
+}
+
 
 def data_file(reads):
     """The data set where it is read."""
@@ -21,9 +27,7 @@ def draws_data(w):
 
 def target_of(s):
     """{"target": module and params} of the system of a study, if it offers one."""
-    system = CONFIG.systems[s.system]
-    found = targets.described(system.module, system.params)
-    return {} if found is None else {"target": found}
+    return TARGETS[s.system]
 
 
 def target_learnt(w):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from . import imports, sources, symbols
@@ -27,7 +28,12 @@ def params_of(kind: str, module: str, key: str) -> type[Strict]:
         raise ConfigError(
             f"configuration error: {key}: {module!r}: no such file {kind}/{module}.py; allowed: {listed(known, module)}"
         )
-    return load(f"{kind}.{module}", "Params")
+    return _schema(f"{kind}.{module}")
+
+
+@cache
+def _schema(module: str) -> type[Strict]:
+    return load(module, "Params")
 
 
 def _check_systems(config: Config) -> None:
@@ -194,7 +200,7 @@ def _check_options(key: str, module: str, options: dict) -> None:
 
 def _steps(system: System) -> dict[str, int]:
     """Split -> saved states of its series, for systems that say so."""
-    schema = load(f"systems.{system.module}", "Params")
+    schema = _schema(f"systems.{system.module}")
     found = {name: schema(**{**system.params, **split.params}) for name, split in system.splits.items()}
     return {name: params.steps for name, params in found.items() if hasattr(params, "steps")}
 
@@ -228,6 +234,7 @@ def _check_window(key: str, window: int, lengths: dict[str, int], split: str) ->
 
 def everything(config: Config) -> None:
     """All checks, one sentence for the first that fails (ConfigError)."""
+    _schema.cache_clear()
     _check_names(config)
     _check_systems(config)
     _check_models(config)
