@@ -17,6 +17,7 @@ if not config.keys() - {"only"}:
 include: "rules/common.smk"
 include: "rules/targets.smk"
 include: "rules/after.smk"
+include: "rules/papers.smk"
 include: "rules/data.smk"
 include: "rules/learn.smk"
 include: "rules/report.smk"

@@ -42,7 +42,7 @@ WRONG = [
     ("systems.lorenz.splits", {"train": {"members": 4}}, "systems.lorenz: splits must name train and val"),
     ("models.cubic.training.lr", -1.0, "lr: -1.0: input should be greater than 0"),
     ("models.cubic.training.epochs", 3, "models.cubic.training: exactly one of epochs and steps must be given"),
-    ("models.cubic.training.optimizer", "sgd", "optimizer: 'sgd': input should be 'adam' or 'adamw'"),
+    ("models.cubic.training.optimizer", "lion", "optimizer: 'lion': input should be 'adam', 'adamw' or 'sgd'"),
     ("studies.lorenz_cubic.seeds", [0, 0], "seeds: [0, 0]: a seed is given twice"),
     ("studies.lorenz_cubic.seeds", [-1], "seeds.0: -1: input should be greater than or equal to 0"),
     ("studies.lorenz_cubic.variant", "best", "variant: 'best': input should be 'faithful', 'sound', 'ours',"),
