@@ -88,6 +88,8 @@ def table(name: str, systems: list[str]) -> str:
             "|---|---|" + "---|" * len(shown),
         ]
         for name, found in here.items():
+            if not any(metric in found and number(found[metric]) != "–" for metric in shown):
+                continue  # of a task that other tables show
             cells = " | ".join(number(found.get(metric)) for metric in shown)
             text.append(f"| {studies[name]['label']} | {studies[name]['variant']} | {cells} |")
         text.append("")

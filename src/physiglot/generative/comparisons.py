@@ -87,7 +87,7 @@ def free_energy(studies: list[Study]) -> Figure:
     ordered = sorted(several or groups.items(), key=lambda item: -betas[item[0]])[:MOST]
     if not ordered:
         return drawing.placeholder("no study has a free energy")
-    looks = _labels(studies)
+    looks = _labels([s for _, group in ordered for s in group])
     with drawing.style():
         figure, axes = drawing.panels(2, len(ordered), 3.6 * len(ordered) + 0.6, 5.4, sharex="col")
         for (top, bottom), (system, group) in zip(axes.T, ordered, strict=True):
@@ -198,7 +198,8 @@ def families(studies: list[Study]) -> Figure:
     ordered = [item for item in sorted(groups.items(), key=lambda item: -len(item[1])) if len(item[1]) > 1][:3]
     if not ordered:
         return drawing.placeholder("no target has two models")
-    looks, lines = _labels(studies), [len(group) for _, group in ordered]
+    looks = _labels([s for _, group in ordered for s in group])
+    lines = [len(group) for _, group in ordered]
     height = 0.3 * sum(lines) + 0.6 * len(ordered) + 0.6
     with drawing.style():
         figure, axes = drawing.panels(len(ordered), len(COLUMNS), 11.5, height, height_ratios=lines, sharex="col")
