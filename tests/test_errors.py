@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from test_resume import PARAMS, TRAINING
-from workflow import CONFIG, Project
+from workflow import CONFIG, Project, changed
 
 from physiglot import config as schema
 
@@ -90,16 +90,6 @@ WRONG = [
 ]
 
 
-def changed(key: str, value: object) -> dict:
-    config = copy.deepcopy(CONFIG)
-    *parents, last = key.split(".")
-    place = config
-    for name in parents:
-        place = place.setdefault(name, {})
-    place[last] = value
-    return config
-
-
 def test_the_configuration_of_the_tests_is_right():
     assert schema.validate(copy.deepcopy(CONFIG))
 
@@ -107,7 +97,7 @@ def test_the_configuration_of_the_tests_is_right():
 @pytest.mark.parametrize(("key", "value", "says"), WRONG, ids=[f"{i}-{case[0]}" for i, case in enumerate(WRONG)])
 def test_a_wrong_configuration_is_refused(key, value, says):
     with pytest.raises(schema.ConfigError) as error:
-        schema.validate(changed(key, value))
+        schema.validate(changed(CONFIG, key, value))
     text = str(error.value)
     assert says in text and text.startswith("configuration error: ") and "\n" not in text and len(text) < 400
 
@@ -121,7 +111,7 @@ def test_a_wrong_configuration_is_refused(key, value, says):
 )
 def test_snakemake_tells_it_readably(project, key, value, says):
     """Before anything runs, without a traceback."""
-    project.config = changed(key, value)
+    project.config = changed(CONFIG, key, value)
     said = project.snakemake("--dry-run", fails=True)
     assert says in said and "Traceback" not in said and len(said.splitlines()) < 12
 

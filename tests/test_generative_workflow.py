@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from workflow import Project
+from workflow import Project, changed
 
 from physiglot import config as schema
 
@@ -160,16 +160,6 @@ WRONG = [
 ]
 
 
-def changed(key: str, value: object) -> dict:
-    config = copy.deepcopy(CONFIG)
-    *parents, last = key.split(".")
-    place = config
-    for name in parents:
-        place = place.setdefault(name, {})
-    place[last] = value
-    return config
-
-
 def test_the_configuration_is_right():
     assert schema.validate(copy.deepcopy(CONFIG))
 
@@ -177,5 +167,5 @@ def test_the_configuration_is_right():
 @pytest.mark.parametrize(("key", "value", "says"), WRONG, ids=[f"{i}-{case[0]}" for i, case in enumerate(WRONG)])
 def test_a_wrong_configuration_is_refused(key, value, says):
     with pytest.raises(schema.ConfigError) as error:
-        schema.validate(changed(key, value))
+        schema.validate(changed(CONFIG, key, value))
     assert says in str(error.value) and "\n" not in str(error.value)

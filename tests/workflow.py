@@ -147,13 +147,7 @@ class Project:
 
     def change(self, key: str, value: object) -> None:
         """Change one value of the configuration: `change("systems.decay.seed", 3)`."""
-        config = self.config
-        *parents, last = key.split(".")
-        place = config
-        for name in parents:
-            place = place.setdefault(name, {})
-        place[last] = value
-        self.config = config
+        self.config = changed(self.config, key, value)
 
     def source(self, name: str) -> Path:
         return self.folder / "src/physiglot" / name
@@ -254,6 +248,17 @@ def survives_a_full_disk(project: Project) -> None:
         assert project.ran(target) == project.matching(block, "collect/decay", "dataset/decay/clean")
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
+
+
+def changed(config: dict, key: str, value: object) -> dict:
+    """A copy of a configuration with another value at a dotted key."""
+    config = copy.deepcopy(config)
+    *parents, last = key.split(".")
+    place = config
+    for name in parents:
+        place = place.setdefault(name, {})
+    place[last] = value
+    return config
 
 
 def wait_for(condition, seconds: float = PATIENCE, every: float = 0.05) -> object:

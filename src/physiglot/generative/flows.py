@@ -159,9 +159,28 @@ def spread(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     return values.view(*values.shape, *[1] * (len(shape) - values.ndim)).expand(shape).flatten().clone()
 
 
-def loss(model: Any, batch: dict, progress: float) -> dict[str, Tensor]:
-    """The variational free energy of a training from the energy (`count`), else −⟨ln q⟩ of the data (`state`)."""
-    if "count" in batch:
-        beta = losses.annealed(model.target.beta, progress, model.params.anneal if model.training else None)
-        return {"loss": losses.free_energy(model, model.target, beta, batch["count"])}
-    return {"loss": losses.nll(model, model.target.configurations(batch["state"]))}
+class Flow(nn.Module):
+    """A model whose density is that of a flow; `params` are `FlowParams`."""
+
+    log_prob_kind = "exact"
+    reparam = True
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, params: Any, flow: nn.Module, mean: Tensor, std: Tensor, target: Target):
+        super().__init__()
+        self.params, self.target = params, target
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("std", std.clone())
+        self.density = Density(flow, mean, std, target, width=params.width, z2=params.z2, shift=params.shift)
+
+    def loss(self, batch: dict, progress: float = 1.0) -> dict[str, Tensor]:
+        return losses.energy_or_data(self, batch, progress)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """x (n, *shape) and ln q (n), float64; both carry the gradient."""
+        return self.density.sample(n, generator)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """ln q (batch), float64, of x (batch, *shape)."""
+        return self.density.log_prob(x)

@@ -55,6 +55,19 @@ def free_energy(model: Any, target: Target, beta: float, n: int) -> Tensor:
     return score - score.detach() + value.mean()
 
 
+def variational(model: Any, batch: dict, progress: float) -> Tensor:
+    """The free energy of the `count` samples of a batch, annealed while the model trains (its parameter `anneal`)."""
+    beta = annealed(model.target.beta, progress, model.params.anneal if model.training else None)
+    return free_energy(model, model.target, beta, batch["count"])
+
+
+def energy_or_data(model: Any, batch: dict, progress: float) -> dict[str, Tensor]:
+    """The loss of a model that learns from the energy (a batch with `count`) or from data (with `state`)."""
+    if "count" in batch:
+        return {"loss": variational(model, batch, progress)}
+    return {"loss": nll(model, model.target.configurations(batch["state"]))}
+
+
 def nll(model: Any, x: Tensor) -> Tensor:
     """−E_data[ln q] of configurations x (batch, …)."""
     needs(model, "exact", "nll")

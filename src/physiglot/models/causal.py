@@ -62,10 +62,7 @@ class Model(nn.Module):
         return pixelcnn.PixelCNN(self.grid, cells, depth=p.depth, width=p.width, kernel=p.kernel, **given)
 
     def loss(self, batch: dict, progress: float = 1.0) -> dict[str, Tensor]:
-        if "count" in batch:
-            beta = losses.annealed(self.target.beta, progress, self.params.anneal if self.training else None)
-            return {"loss": losses.free_energy(self, self.target, beta, batch["count"])}
-        return {"loss": losses.nll(self, self.target.configurations(batch["state"]))}
+        return losses.energy_or_data(self, batch, progress)
 
     def conditionals(self, x: Tensor) -> Tensor:
         """Logits (batch, token, value) of every token given those before it, of x (batch, *shape)."""

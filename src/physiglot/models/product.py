@@ -47,10 +47,7 @@ class Model(nn.Module):
         self.log = None if self.spins else nn.Parameter(_filled(std, target.shape).log())
 
     def loss(self, batch: dict, progress: float = 1.0) -> dict[str, Tensor]:
-        if "count" in batch:
-            beta = losses.annealed(self.target.beta, progress, self.params.anneal if self.training else None)
-            return {"loss": losses.free_energy(self, self.target, beta, batch["count"])}
-        return {"loss": losses.nll(self, self.target.configurations(batch["state"]))}
+        return losses.energy_or_data(self, batch, progress)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         if self.log is None:

@@ -71,8 +71,7 @@ class Model(nn.Module):
 
     def loss(self, batch: dict, progress: float = 1.0) -> dict[str, Tensor]:
         if "count" in batch:
-            beta = losses.annealed(self.target.beta, progress, self.params.anneal if self.training else None)
-            value = losses.free_energy(self, self.target, beta, batch["count"])
+            value = losses.variational(self, batch, progress)
             return {"loss": value + self._error, "free_energy": value} if self.training else {"loss": value}
         x = self.target.configurations(batch["state"]).to(self.mean.dtype)
         return {"loss": losses.match(self, x, self.params.path, self.params.coupling)}
