@@ -9,7 +9,7 @@ min_version("9.27")
 report: "docs/captions/workflow.rst"
 
 
-if not config.keys() - {"only"}:
+if not config.keys() & {"base", "studies"}:
 
     configfile: "config.yaml"
 

@@ -10,6 +10,8 @@ import csv
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +24,14 @@ OUT = Path("docs/results")
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+
+
+def gpu() -> str:
+    """The name of the first GPU of NVIDIA, if there is one."""
+    if shutil.which("nvidia-smi") is None:
+        return "no GPU"
+    names = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+    return names.stdout.partition("\n")[0] or "no GPU"
 
 
 def records(paper: str, studies: set[str], systems: set[str]) -> list[dict]:
@@ -53,7 +63,7 @@ def part(paper: str, command: str, studies: list[str]) -> dict:
     made = records(paper, set(studies), {known[study]["system"] for study in studies})
     return {
         "command": command,
-        "hardware": f"{processor()}, {os.cpu_count()} cores, no GPU",
+        "hardware": f"{processor()}, {os.cpu_count()} cores, {gpu()}",
         "libraries": {name: version(name) for name in LIBRARIES},
         "cpu_minutes": round(sum(r["cpu_seconds"] for r in made) / 60, 1),
         "studies": studies,

@@ -43,6 +43,7 @@ TRAINING = {
     "warm_start": False,
     "validation": {"split": "val", "windows": 256, "times": None},
     "in_memory": 1.0,
+    "tf32": False,
 }
 STREAMED = 4e-5  # GiB: a part of the shards
 KOOPMAN = {"channels": 4, "width": 16}

@@ -37,6 +37,7 @@ TRAINING = {
     "warm_start": False,
     "validation": {"split": "val", "windows": 256, "times": None},
     "in_memory": 1.0,
+    "tf32": False,
 }
 PARAMS = {"channels": 4, "width": 16}
 

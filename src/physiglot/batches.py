@@ -102,12 +102,12 @@ class Sampler:
 def gather(arrays: Arrays, members: np.ndarray, starts: np.ndarray, window: int, device: Any = None) -> Arrays:
     """Windows (batch, window, …) of arrays (member, time, …) by one index per array; parameters have no time."""
     first = next(iter(arrays.values()))
-    rows = torch.as_tensor(members * first.shape[1] + starts).to(first.device)
+    rows = torch.as_tensor(members * first.shape[1] + starts).to(first.device, non_blocking=True)
     index = (rows[:, None] + torch.arange(window, device=first.device)).reshape(-1)
     cut: dict[int, torch.Tensor] = {}
     for name, array in arrays.items():
         if name == "parameters":
-            chosen = array.index_select(0, torch.as_tensor(members).to(array.device))
+            chosen = array.index_select(0, torch.as_tensor(members).to(array.device, non_blocking=True))
             cut[id(array)] = chosen.to(device, non_blocking=True)
         elif id(array) not in cut:
             states = array.flatten(0, 1).index_select(0, index)

@@ -132,6 +132,7 @@ class Training(Strict):
         description="weights that are kept: best is by the validation score of the model if it has one, else by loss",
     )
     warm_start: bool = Field(False, description="start from the previous weights when only the data grew")
+    tf32: bool = Field(False, description="products of float32 on a GPU in TensorFloat-32: faster, to three digits")
     in_memory: float = Field(4.0, ge=0, description="GiB of data that may be held in RAM; above, shards stream")
 
     @model_validator(mode="after")

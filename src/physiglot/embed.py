@@ -14,17 +14,20 @@ def _part(
     """Embed one shard, a chunk of members at a time: what an embedding needs in between is bounded."""
     import torch
 
+    from . import device
+
     torch.set_num_threads(1)
     data = store.open_group(source, split).isel(member=slice(start, start + members))
     states = data["smooth"] if "smooth" in data else data["state"]
+    where = device.best()
     given = torch.as_tensor(data["parameters"].values, dtype=torch.float32) if "parameters" in data else None
     embedded = np.empty((*states.shape[:2], embedding.channels), np.float32)
     with torch.inference_mode():
         for i in range(0, len(states), spec["chunk"]):
             part = slice(i, i + spec["chunk"])
-            piece = torch.as_tensor(states[part].values, dtype=torch.float32)
-            beside = models.side(embedding.embed, None if given is None else given[part])
-            embedded[part] = embedding.embed(piece, **beside).numpy()
+            piece = torch.as_tensor(states[part].values, dtype=torch.float32).to(where)
+            beside = models.side(embedding.embed, None if given is None else given[part].to(where))
+            embedded[part] = embedding.embed(piece, **beside).cpu().numpy()
     if not np.isfinite(embedded).all():
         raise FloatingPointError(f"the embedding of {split} members {start}-{start + len(states) - 1} is not finite")
     hashes = dict([store.fill(target, split, "embedded", start, embedded)])
@@ -40,7 +43,9 @@ def embed(*, spec: dict, dataset: Path, weights: Path, out: Path, threads: int =
     """
     import dask
 
-    embedding, source = models.load(weights), dataset.parent
+    from . import device
+
+    embedding, source = models.load(weights).to(device.best()), dataset.parent
     shared = dask.delayed(embedding)
     with store.new(out.parent) as target:
         tasks = []

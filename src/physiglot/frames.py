@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 FRAMES = 64  # frames that pass through a network at once where no gradient is kept: bounds the memory of a long series
 
@@ -16,6 +17,37 @@ def framewise(network: Callable[[Tensor], Tensor], x: Tensor, trailing: int) -> 
     else:
         y = torch.cat([network(piece) for piece in flat.split(FRAMES)])
     return y.view(*lead, *y.shape[1:])
+
+
+def doubled(x: Tensor, dims: int) -> Tensor:
+    """Twice the points along the last `dims` dimensions, by linear interpolation between the centres of cells.
+
+    As torch's `interpolate`, whose kernels for GPUs go through the frames and channels one by one.
+    """
+    if not x.is_cuda:
+        kind = {2: "bilinear", 3: "trilinear"}[dims]
+        return functional.interpolate(x, scale_factor=2, mode=kind, align_corners=False)
+    return slices_doubled(x, dims)
+
+
+def slices_doubled(x: Tensor, dims: int) -> Tensor:
+    for dim in range(-dims, 0):
+        last = x.shape[dim] - 1
+        before = torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, last)], dim)
+        after = torch.cat([x.narrow(dim, 1, last), x.narrow(dim, last, 1)], dim)
+        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], dim).flatten(dim - 1, dim)
+    return x
+
+
+class Doubled(nn.Module):
+    """`doubled` as a layer."""
+
+    def __init__(self, dims: int):
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        return doubled(x, self.dims)
 
 
 def beside(parameters: Tensor, lead: torch.Size | tuple[int, ...]) -> Tensor:

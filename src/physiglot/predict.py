@@ -17,24 +17,35 @@ def _batches(data: Any, ask: dict) -> list[Any]:
     return [data.isel(member=slice(i, i + size)) for i in range(0, data.sizes["member"], size)]
 
 
-def _parameters(data: Any, dtype: Any) -> Any:
+def _put(data: Any, name: str, dtype: Any) -> Any:
+    """A variable of the data as a tensor on the device of the stage; None if it is not there."""
     import torch
 
-    return torch.as_tensor(data["parameters"].values, dtype=dtype) if "parameters" in data else None
+    from . import device
+
+    return torch.as_tensor(data[name].values, dtype=dtype, device=device.best()) if name in data else None
+
+
+def _placed(model: Any, ask: dict) -> tuple[Any, Any]:
+    """The model on the device of the stage, and the precision that is asked for."""
+    import torch
+
+    from . import device
+
+    dtype = getattr(torch, ask.get("precision", "float64"))
+    return model.to(device.best(), dtype), dtype
 
 
 def _rollout(model: Any, data: Any, rollout: dict, options: dict) -> Any:
     """`prediction` (member, time, field, …), in physical units; index 0 in time is the given state."""
-    import torch
     import xarray as xr
 
-    dtype = getattr(torch, rollout.get("precision", "float64"))
-    model, steps = model.to(dtype), rollout.get("steps") or data.sizes["time"]
+    (model, dtype), steps = _placed(model, rollout), rollout.get("steps") or data.sizes["time"]
     parts = []
     for piece in _batches(data, rollout):
-        start = torch.as_tensor(piece["state"].isel(time=0).values + rollout.get("nudge", 0.0), dtype=dtype)
-        beside = models.side(model.predict, _parameters(piece, dtype))
-        parts.append(model.predict(start, steps, **beside, **options).numpy())
+        start = _put(piece.isel(time=0), "state", dtype) + rollout.get("nudge", 0.0)
+        beside = models.side(model.predict, _put(piece, "parameters", dtype))
+        parts.append(model.predict(start, steps, **beside, **options).cpu().numpy())
     state = data["state"]
     prediction = xr.DataArray(np.concatenate(parts), dims=state.dims, attrs=state.attrs)
     dt = float(data["time"][1] - data["time"][0])
@@ -45,15 +56,13 @@ def _rollout(model: Any, data: Any, rollout: dict, options: dict) -> Any:
 
 def _reading(model: Any, data: Any, reading: dict, options: dict) -> Any:
     """What the model reads in whole series, each variable (member, …); its parameters are in the attributes."""
-    import torch
     import xarray as xr
 
-    dtype = getattr(torch, reading.get("precision", "float64"))
-    model, parts = model.to(dtype), []
+    (model, dtype), parts = _placed(model, reading), []
     for piece in _batches(data, reading):
-        state = torch.as_tensor(piece["state"].values, dtype=dtype)
-        parts.append(model.read(state, **models.side(model.read, _parameters(piece, dtype)), **options))
-    found = {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+        beside = models.side(model.read, _put(piece, "parameters", dtype))
+        parts.append(model.read(_put(piece, "state", dtype), **beside, **options))
+    found = {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]}
     dims = {name: ["member", *(f"{name}_{i}" for i in range(1, values.ndim))] for name, values in found.items()}
     made_by = {"model": model.part["module"], **model.params.model_dump(mode="json")}
     return xr.Dataset({name: (dims[name], values) for name, values in found.items()}, attrs={"made_by": made_by})
@@ -85,7 +94,7 @@ def _samples(model: Any, target: Any, ask: dict) -> Any:
 
     torch.manual_seed(ask.get("seed", 0))  # of what a model draws to say something of the configurations beside
 
-    model = model.to(getattr(torch, ask.get("precision", "float32")))
+    model = model.to("cpu", getattr(torch, ask.get("precision", "float32")))
     generator = torch.Generator().manual_seed(ask.get("seed", 0))
     count, most = ask.get("count", 10_000), ask.get("batch", 1000)
     parts = []

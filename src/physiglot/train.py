@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from . import batches, checkpoint, fingerprint, models, processes, stage, store, targets
+from . import batches, checkpoint, device, fingerprint, models, processes, stage, store, targets
 from .ranks import ONE, Ranks, alone
 
 EVERY_SERIES = 10**12  # a stride and a batch that no split reaches: each series once, from its start
@@ -52,13 +52,15 @@ class Weights:
         for p, part in zip(self.parts, self.live.detach().split([p.numel() for p in self.parts]), strict=True):
             p.data = part.view_as(p)
         self.mean = self.live.detach().clone()
+        self.lr, self.pull = (torch.zeros((), device=self.live.device) for _ in range(2))
 
     def optimizer(self, training: dict) -> torch.optim.Optimizer:
-        given = {"lr": training["lr"], "weight_decay": training["weight_decay"]}
+        """Its learning rate is the tensor `lr`."""
+        given = {"lr": self.lr, "weight_decay": training["weight_decay"], "fused": True}
         if training["optimizer"] == "sgd":
-            return torch.optim.SGD([self.live], **given, fused=True)
+            return torch.optim.SGD([self.live], **given)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training["optimizer"]]
-        return kind([self.live], **given, eps=training["eps"], fused=True)
+        return kind([self.live], **given, eps=training["eps"], capturable=self.live.is_cuda)
 
     @torch.no_grad()
     def gather(self, largest: float | None, ranks: Ranks) -> None:
@@ -73,10 +75,15 @@ class Weights:
         if largest:
             joined.mul_((largest / (joined.norm() + 1e-6)).clamp(max=1.0))
 
+    def prepare(self, lr: float, step: int) -> None:
+        """The learning rate of the next step, and the weight of what it finds in the mean."""
+        self.lr.fill_(lr)
+        self.pull.fill_(1 - min(self.decay or 0.0, (1 + step) / (10 + step)))
+
     @torch.no_grad()
-    def update(self, step: int) -> None:
+    def average(self) -> None:
         if self.decay:
-            self.mean.lerp_(self.live, 1 - min(self.decay, (1 + step) / (10 + step)))
+            self.mean.lerp_(self.live, self.pull)
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -110,7 +117,7 @@ def steps_of(training: dict, per_epoch: int) -> int:
 
 
 def _values(losses: dict[str, torch.Tensor]) -> dict[str, float]:
-    return {name: float(value.detach()) for name, value in losses.items()}
+    return {name: float(value) for name, value in losses.items()}
 
 
 def _seed(seed: int, step: int) -> None:
@@ -137,10 +144,13 @@ class Loop:
         self.optimizer = self.weights.optimizer(training)
         self.step = 0
         self.best: dict[str, Any] = {"loss": math.inf, "weights": self.weights.mean.clone()}
+        self.learn = device.Recorder(self._learn, self.weights.live.device)
 
     def load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
+        asked = self.optimizer.param_groups[0].copy()  # its options are those of this device
         self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.param_groups[0].update(asked)
         self.weights.mean.copy_(state["mean"])
         self.step, self.best = state["step"], state["best"]
 
@@ -153,15 +163,20 @@ class Loop:
     def advance(self) -> dict[str, torch.Tensor]:
         """One optimiser step; returns the losses of this rank."""
         _seed(self.seed, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.training, self.step, self.steps, self.per_epoch)
-        losses = self.model.loss(self.data.at(self.step), self.step / self.steps)
+        self.weights.prepare(rate(self.training, self.step, self.steps, self.per_epoch), self.step)
+        progress = self.step / self.steps
+        kind = device.kind(self.model, progress) if self.ranks.size == 1 else None
+        losses = self.learn(kind, self.data.at(self.step), progress)
+        self.step += 1
+        return losses
+
+    def _learn(self, batch: dict[str, Any], progress: float) -> dict[str, torch.Tensor]:
+        losses = self.model.loss(batch, progress)
         losses["loss"].backward()
         self.weights.gather(self.training["clip"], self.ranks)
         self.optimizer.step()
-        self.weights.update(self.step)
-        self.step += 1
-        return losses
+        self.weights.average()
+        return {name: value.detach() for name, value in losses.items()}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -310,7 +325,8 @@ def train(
     """
     stop, ranks = Stop(), Ranks.of_environment()
     torch.set_num_threads(threads)
-    part, seed, device = spec["part"], spec["seed"], ranks.start()
+    part, seed, where = spec["part"], spec["seed"], ranks.start()
+    device.tensor_cores(part["training"]["tf32"])
     inputs = [p for p in (dataset, weights, embedded) if p]
     lineage = fingerprint.digest(code, fingerprint.canonical(spec))
     key = fingerprint.digest(lineage, *(fingerprint.of(p) for p in inputs))
@@ -323,15 +339,15 @@ def train(
     first = ranks.rank == 0
     state = ranks.same(_begin(model, snapshots, part["training"], data_store, embedded_store) if first else None)
     model.load_state_dict(ranks.same(model.state_dict()))
-    model.to(device).train()
+    model.to(where).train()
     reads = getattr(model, "reads", None)
-    data, val = _batches(part["training"], data_store, embedded_store, seed, device, ranks, reads)
+    data, val = _batches(part["training"], data_store, embedded_store, seed, where, ranks, reads)
     loop = Loop(model, data, val, part["training"], seed, snapshots, ranks)
     if state:
         loop.load(state)
         print(f"resumed at step {loop.step}", flush=True)
     parameters = loop.weights.live.numel()
-    where = device if ranks.size == 1 else f"{ranks.size} ranks ({device}, …)"
+    where = where if ranks.size == 1 else f"{ranks.size} ranks ({where}, …)"
     print(
         f"{part['module']}: {parameters} parameters, {loop.steps} steps on {where}, {threads} threads",
         flush=True,

@@ -23,6 +23,7 @@ class Model(nn.Module):
 
     mean: Tensor
     std: Tensor
+    recorded = True
 
     def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: nn.Module | None = None):
         super().__init__()

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..frames import beside, framewise, given
+from ..frames import Doubled, beside, framewise, given
 from ..strict import Strict
 
 LEVELS = 3  # halvings of the grid
@@ -56,6 +56,7 @@ class Model(nn.Module):
     mean: Tensor
     std: Tensor
     logs: Tensor
+    recorded = True
 
     def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: nn.Module | None = None):
         super().__init__()
@@ -66,16 +67,8 @@ class Model(nn.Module):
         down = [(fields + params.parameters, w // 4), (w // 4, w // 2), (w // 2, w)]
         self.encoder = nn.Sequential(*(part for a, b in down for part in (conv(a, b, 2), nn.LeakyReLU(0.2))))
         self.cells = nn.ModuleList(Cell(w) for _ in range(params.layers))
-        up = [
-            part
-            for a, b in [(w, w // 2), (w // 2, w // 4)]
-            for part in (self._doubled(), conv(a, b), nn.LeakyReLU(0.2))
-        ]
-        self.decoder = nn.Sequential(*up, self._doubled(), conv(w // 4, fields))
-
-    @staticmethod
-    def _doubled() -> nn.Upsample:
-        return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        up = [part for a, b in [(w, w // 2), (w // 2, w // 4)] for part in (Doubled(2), conv(a, b), nn.LeakyReLU(0.2))]
+        self.decoder = nn.Sequential(*up, Doubled(2), conv(w // 4, fields))
 
     def fit(self, data: dict[str, Tensor]) -> dict[str, float]:
         """Mean and deviation of the logarithms of the parameters."""

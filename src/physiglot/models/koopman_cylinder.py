@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..frames import beside, framewise, given
+from ..frames import Doubled, beside, framewise, given
 from ..strict import Strict, divisible
 from .koopman import advance, balance, window_terms
 
@@ -85,16 +85,13 @@ def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, padding_mode="replicate")
 
 
-def doubled() -> nn.Upsample:
-    return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-
-
 class Model(nn.Module):
     mean: Tensor
     std: Tensor
     nu_mean: Tensor
     nu_std: Tensor
     inside: Tensor
+    recorded = True
 
     def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: nn.Module | None = None):
         super().__init__()
@@ -110,7 +107,7 @@ class Model(nn.Module):
         self.coarse = [n // 2**LEVELS for n in params.grid]
         self.channels = COARSE * self.coarse[0] * self.coarse[1]
         self.norm = nn.LayerNorm(self.channels)
-        decoders = [layer for a, b in up for layer in (doubled(), conv(a, b), nn.ReLU())]
+        decoders = [layer for a, b in up for layer in (Doubled(2), conv(a, b), nn.ReLU())]
         self.decoder = nn.Sequential(*decoders, conv(widths[0], fields))
         self.operator = Operator(self.channels, params)
 

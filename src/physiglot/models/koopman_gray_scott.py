@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..frames import framewise
+from ..frames import doubled, framewise
 from ..strict import Strict, divisible
 from .koopman import advance, balance, window_terms
 
@@ -59,18 +59,18 @@ def conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> list[nn.M
     return [layer, nn.BatchNorm3d(outputs), nn.LeakyReLU(0.02)]
 
 
-class Doubled(nn.Module):
+class Periodic(nn.Module):
     """Trilinear interpolation to twice the points, periodic: one more point on each side, and then cut off."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.pad(x, (1,) * 6, mode="circular")
-        x = functional.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
-        return x[..., 2:-2, 2:-2, 2:-2]
+        return doubled(x, 3)[..., 2:-2, 2:-2, 2:-2]
 
 
 class Model(nn.Module):
     mean: Tensor
     std: Tensor
+    recorded = True
 
     def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: nn.Module | None = None):
         super().__init__()
@@ -84,7 +84,7 @@ class Model(nn.Module):
         self.encoder = nn.Sequential(*down)
         self.full = nn.Sequential(nn.Linear(size, n), nn.LeakyReLU(0.02), nn.Linear(n, n), nn.LayerNorm(n))
         self.unfold = nn.Sequential(nn.Linear(n, n), nn.LeakyReLU(0.02), nn.Linear(n, size), nn.LeakyReLU(0.02))
-        up = [*conv(w, 2 * w, 1), Doubled(), *conv(2 * w, 2 * w), Doubled(), *conv(2 * w, w), Doubled(), *conv(w, w)]
+        up = [*conv(w, 2 * w, 1), Periodic(), *conv(2 * w, 2 * w), Periodic(), *conv(2 * w, w), Periodic(), *conv(w, w)]
         self.decoder = nn.Sequential(*up, nn.Conv3d(w, fields, 1))
         self.operator = Operator(n, params.bands)
 

@@ -79,6 +79,7 @@ class Model(nn.Module):
     weight: Tensor
     embedding: Any
     reads = ("embedded", "parameters")
+    recorded = True
 
     def __init__(self, params: Params, *, mean: Tensor, std: Tensor, embedding: Any):
         super().__init__()

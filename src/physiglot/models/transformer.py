@@ -105,6 +105,7 @@ class Model(nn.Module):
             raise ValueError("models.transformer: an embedding is needed")
         self.params, self.embedding = params, embedding
         self.reads = ("embedded",) if params.target == "embedding" else ("state", "smooth", "embedded")
+        self.recorded = params.target == "embedding"
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.register_buffer("scale", torch.ones_like(mean))

@@ -20,6 +20,7 @@ class Flow:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.order = np.argsort(grid.m)[: grid.highest + 1]
         self.mirrored = True  # no kick so far
+        self.recorded: dict[bool, torch.cuda.CUDAGraph] = {}  # `mirrored` -> a step without a source
         shape = (len(self.nu), grid.radial, 2, len(self.order))
         self.omega, self.phi, self.past = (self._put(np.zeros(shape)) for _ in range(3))
         self._systems()
@@ -62,12 +63,29 @@ class Flow:
     def stream(self) -> np.ndarray:
         return self._columns(self.phi)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def advance(self, sources: np.ndarray) -> None:
         """One step for each entry of `sources`, the strength of the kick at the end of that step."""
         for source in sources:
             self.mirrored &= float(source) == 0.0
-            self._step(float(source))
+            if source == 0.0 and torch.device(self.device).type == "cuda":
+                self._replay()
+            else:
+                self._step(float(source))
+
+    def _replay(self) -> None:
+        """A step without a source as a CUDA graph: 200 small kernels, launched at once."""
+        if self.mirrored not in self.recorded:
+            kept = [f.clone() for f in (self.omega, self.phi, self.past)]
+            self._step(0.0)  # libraries choose their kernels
+            for field, value in zip((self.omega, self.phi, self.past), kept, strict=True):
+                field.copy_(value)
+            graph = torch.cuda.CUDAGraph()
+            torch.cuda.synchronize()
+            with torch.cuda.graph(graph):
+                self._step(0.0)
+            self.recorded[self.mirrored] = graph
+        self.recorded[self.mirrored].replay()
 
     def _turned(self, modes: Tensor) -> Tensor:
         """∂/∂θ of modes."""
@@ -103,13 +121,13 @@ class Flow:
         omega = self._solved(self.diffusion, right)
         slip = (self.weights * omega).sum(1, keepdim=True)
         slip[:, 0, 1, 1] += 2.0
-        self.omega = omega + slip * self.responses
+        self.omega.copy_(omega + slip * self.responses)
         right = torch.zeros_like(omega)
         right[:, 1:-1] = h2 * self.r2 * self.omega[:, 1:-1]
         phi = self._solved(self.poisson, right)
         phi[:, -1] = self.decay * phi[:, -2]
         phi[:, :, 0, 0] = self._mean(right[:, :, 0, 0])
-        self.phi = phi
+        self.phi.copy_(phi)
 
     @staticmethod
     def _solved(system: tuple[list[tuple[int, Tensor, Tensor]], Tensor], b: Tensor) -> Tensor:
