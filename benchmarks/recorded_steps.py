@@ -1,6 +1,7 @@
 """Training steps of the published networks on a GPU, as CUDA graphs and kernel by kernel.
 
-`python -m benchmarks.recorded_steps`. The same loop with the same random batches; tests/test_gpu.py shows that both learn the same weights.
+`python -m benchmarks.recorded_steps`: the same loop with the same random batches, which learns the same weights either
+way (tests/test_gpu.py).
 """
 
 import sys
