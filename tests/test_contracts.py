@@ -15,6 +15,8 @@ import synthetic
 import torch
 import xarray as xr
 from pydantic import ValidationError
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from physiglot import batches, checkpoint, models, moments, store, train
 from physiglot.config import Training
@@ -52,6 +54,7 @@ SMALL = {
     "field_transformer": {"width": 16, "features": 4, "heads": 2, "channels": 2, "hidden": 8},
     "echo_state": {"units": 40, "density": 0.2, "tune_steps": 16, "tune_series": 4, "series": 8},
 }
+ALLOWED = {torch.ops.aten.index.Tensor, torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default}
 WINDOW = {"window": 16, "stride": 16, "batch": 4, "steps": 2}
 
 
@@ -301,3 +304,40 @@ def test_an_embedding_decodes_what_it_embeds(trained, own):
     z = model.embed(states.float(), **models.side(model.embed, given))
     assert z.shape == (4, model.channels)
     assert model.decode(z, **models.side(model.decode, given)).shape == states.shape
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses what a GPU refuses: tensors of two devices in one operation, but for single numbers and indices."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        flat = [x for x in tree_leaves((args, kwargs or {})) if isinstance(x, torch.Tensor) and x.ndim]
+        if func not in ALLOWED and len({x.device for x in flat}) > 1:
+            raise RuntimeError(f"{func}: tensors on {sorted({x.device.type for x in flat})}")
+        return func(*args, **(kwargs or {}))
+
+
+def moved(model: torch.nn.Module) -> torch.nn.Module:
+    """The model on a device without values, its sparse matrices dense: there are none there."""
+    for name, buffer in list(model.named_buffers(recurse=False)):
+        if buffer.layout != torch.strided:
+            setattr(model, name, buffer.to_dense())
+    return model.to("meta", torch.float32)
+
+
+def test_a_model_computes_on_one_device(trained, own, embedded, tmp_path):
+    """Where it has been moved to all that it needs is there, in training as in use; who asks for a value is let go."""
+    models.save(tmp_path / "weights.pt", trained.model)
+    model, predicts = moved(models.load(tmp_path / "weights.pt")), hasattr(trained.model, "predict")
+    state, given = own.starts() if predicts else own.series()
+    given = None if given is None else given.to("meta", torch.float32)
+    state, beside = state.to("meta", torch.float32), models.side(model.predict if predicts else model.read, given)
+    batch = {k: v.to("meta") for k, v in trained.loop.data.at(0).items()}
+    with OneDevice():
+        for ask in (
+            lambda: model.predict(state, 6, **beside) if predicts else model.read(state, **beside),
+            lambda: model.train().loss(batch, 1.0),
+        ):
+            try:
+                ask()
+            except (NotImplementedError, RuntimeError) as error:
+                assert "meta tensor" in str(error), error

@@ -35,6 +35,36 @@ def test_on_a_cpu_every_step_is_taken():
         taken.append((batch["x"].item(), progress))
         return {"loss": batch["x"]}
 
-    recorder = device.Recorder(step, "cpu")
+    recorder = device.Recorder(step, taken.clear, "cpu")
     found = [recorder(("horizon", 1), {"x": torch.tensor(float(i))}, i / 9)["loss"].item() for i in range(9)]
     assert found == list(range(9)) and taken == [(float(i), i / 9) for i in range(9)] and not recorder.records
+
+
+class Refused:
+    """A capture that fails after the step has run."""
+
+    def __init__(self, *args: object):
+        pass
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *args: object) -> None:
+        raise RuntimeError("no capture")
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_afresh(monkeypatch):
+    """The gradients that the attempt left behind are thrown away first."""
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", Refused)
+    gradients: list[float] = []
+
+    def step(batch: dict, progress: float) -> dict:
+        gradients.append(progress)
+        return {"loss": batch["x"] + len(gradients)}
+
+    recorder = device.Recorder(step, gradients.clear, "cpu")
+    recorder.possible = True
+    found = [recorder(("horizon", 1), {"x": torch.tensor(0.0)}, 0.0)["loss"].item() for _ in range(6)]
+    assert found == [1.0, 2.0, 3.0, 1.0, 2.0, 3.0] and not recorder.possible

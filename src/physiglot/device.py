@@ -41,11 +41,12 @@ def kind(model: Any, progress: float) -> Hashable:
 class Recorder:
     """Calls `step(batch, progress)`, on a GPU from the fourth of a kind on by replaying its recorded kernels.
 
-    The step must do all its work on the current stream. A step that cannot be recorded runs as it is.
+    The step must do all its work on the current stream. A step that cannot be recorded runs as it is, after `clear` has
+    thrown away what it had begun.
     """
 
-    def __init__(self, step: Callable[[Batch, float], Losses], device: Any):
-        self.step, self.seen = step, Counter[Hashable]()
+    def __init__(self, step: Callable[[Batch, float], Losses], clear: Callable[[], None], device: Any):
+        self.step, self.clear, self.seen = step, clear, Counter[Hashable]()
         self.pool: Any = None
         self.records: dict[Hashable, tuple[torch.cuda.CUDAGraph, dict[str, Tensor], Losses]] = {}
         self.possible = torch.device(device).type == "cuda"
@@ -63,9 +64,8 @@ class Recorder:
         if key not in self.records and not self._record(key, batch, progress):
             return self.step(batch, progress)
         graph, held, losses = self.records[key]
-        for name, value in batch.items():
-            if name in held:
-                held[name].copy_(value)
+        for name, kept in held.items():
+            kept.copy_(batch[name])
         graph.replay()
         return losses
 
@@ -78,6 +78,7 @@ class Recorder:
                 losses = self.step(static, progress)
         except RuntimeError as error:
             self.possible = False
+            self.clear()
             print(f"steps are not recorded as CUDA graphs: {str(error).splitlines()[0]}", flush=True)
             return False
         self.pool = self.pool or graph.pool()

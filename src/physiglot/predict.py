@@ -17,34 +17,31 @@ def _batches(data: Any, ask: dict) -> list[Any]:
     return [data.isel(member=slice(i, i + size)) for i in range(0, data.sizes["member"], size)]
 
 
-def _put(data: Any, name: str, dtype: Any) -> Any:
-    """A variable of the data as a tensor on the device of the stage; None if it is not there."""
+def _where(ask: dict) -> dict[str, Any]:
+    """The device of the stage and the precision that is asked for."""
     import torch
 
     from . import device
 
-    return torch.as_tensor(data[name].values, dtype=dtype, device=device.best()) if name in data else None
+    return {"device": device.best(), "dtype": getattr(torch, ask.get("precision", "float64"))}
 
 
-def _placed(model: Any, ask: dict) -> tuple[Any, Any]:
-    """The model on the device of the stage, and the precision that is asked for."""
+def _put(data: Any, name: str, where: dict[str, Any]) -> Any:
+    """A variable of the data as a tensor; None if it is not there."""
     import torch
 
-    from . import device
-
-    dtype = getattr(torch, ask.get("precision", "float64"))
-    return model.to(device.best(), dtype), dtype
+    return torch.as_tensor(data[name].values, **where) if name in data else None
 
 
 def _rollout(model: Any, data: Any, rollout: dict, options: dict) -> Any:
     """`prediction` (member, time, field, …), in physical units; index 0 in time is the given state."""
     import xarray as xr
 
-    (model, dtype), steps = _placed(model, rollout), rollout.get("steps") or data.sizes["time"]
-    parts = []
+    where, steps = _where(rollout), rollout.get("steps") or data.sizes["time"]
+    model, parts = model.to(**where), []
     for piece in _batches(data, rollout):
-        start = _put(piece.isel(time=0), "state", dtype) + rollout.get("nudge", 0.0)
-        beside = models.side(model.predict, _put(piece, "parameters", dtype))
+        start = _put(piece.isel(time=0), "state", where) + rollout.get("nudge", 0.0)
+        beside = models.side(model.predict, _put(piece, "parameters", where))
         parts.append(model.predict(start, steps, **beside, **options).cpu().numpy())
     state = data["state"]
     prediction = xr.DataArray(np.concatenate(parts), dims=state.dims, attrs=state.attrs)
@@ -58,10 +55,11 @@ def _reading(model: Any, data: Any, reading: dict, options: dict) -> Any:
     """What the model reads in whole series, each variable (member, …); its parameters are in the attributes."""
     import xarray as xr
 
-    (model, dtype), parts = _placed(model, reading), []
+    where, parts = _where(reading), []
+    model = model.to(**where)
     for piece in _batches(data, reading):
-        beside = models.side(model.read, _put(piece, "parameters", dtype))
-        parts.append(model.read(_put(piece, "state", dtype), **beside, **options))
+        beside = models.side(model.read, _put(piece, "parameters", where))
+        parts.append(model.read(_put(piece, "state", where), **beside, **options))
     found = {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]}
     dims = {name: ["member", *(f"{name}_{i}" for i in range(1, values.ndim))] for name, values in found.items()}
     made_by = {"model": model.part["module"], **model.params.model_dump(mode="json")}

@@ -144,7 +144,7 @@ class Loop:
         self.optimizer = self.weights.optimizer(training)
         self.step = 0
         self.best: dict[str, Any] = {"loss": math.inf, "weights": self.weights.mean.clone()}
-        self.learn = device.Recorder(self._learn, self.weights.live.device)
+        self.learn = device.Recorder(self._learn, model.zero_grad, self.weights.live.device)
 
     def load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])

@@ -56,9 +56,9 @@ def _settle(patterns, state, order):
 def settle(patterns: Tensor, state: Tensor, sweeps: int, generator: torch.Generator | None = None) -> Tensor:
     """States after asynchronous updates by Hebb's rule, in a random order; a field of zero changes nothing."""
     order = torch.stack([torch.randperm(state.shape[1], generator=generator) for _ in range(sweeps)])
-    moved = state.to(torch.int32).numpy().copy()
-    _settle(np.ascontiguousarray(patterns.to(torch.int32).numpy().T), moved, order.numpy())
-    return torch.from_numpy(moved).to(state.dtype)
+    moved = state.to("cpu", torch.int32).numpy().copy()
+    _settle(np.ascontiguousarray(patterns.to("cpu", torch.int32).numpy().T), moved, order.numpy())
+    return torch.from_numpy(moved).to(state)
 
 
 def _separated(overlap: Tensor, rule: Rule, power: int) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,7 @@ class Model(nn.Module):
         wrong = round(self.params.flipped * pattern.shape[1])
         generator = torch.Generator().manual_seed(self.params.seed)
         order = torch.rand(pattern.shape, generator=generator, dtype=torch.float64).argsort(1)
-        return torch.where(order < wrong, -pattern, pattern)
+        return torch.where(order.to(pattern.device) < wrong, -pattern, pattern)
 
     def _recalled(self, cue: Tensor, patterns: Tensor) -> Tensor:
         rule, power = self.params.rule, self.params.power

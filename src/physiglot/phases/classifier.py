@@ -137,7 +137,7 @@ class Classifier(nn.Module):
             state = state[..., self.sites]
         first = state[..., : self.params.series]
         order = torch.rand(first.shape[:2], generator=torch.Generator().manual_seed(0)).argsort(dim=1)
-        shuffled = first.gather(1, order.unsqueeze(-1).expand_as(first))
+        shuffled = first.gather(1, order.to(first.device).unsqueeze(-1).expand_as(first))
         return {"probability": self._probability(state), "shuffled": self._probability(shuffled)}
 
 

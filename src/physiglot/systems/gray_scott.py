@@ -129,10 +129,11 @@ def _run(params: Params, start: np.ndarray, frames: np.ndarray) -> int:
         return stencils.integrate(start, frames, h, params.substeps, rates, params.extinct)
     import torch
 
+    from .. import device
     from ..reaction import frames as roll
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = roll(torch.from_numpy(start[None]).to(device), len(frames), h, params.substeps, rates, params.average)
+    first = torch.from_numpy(start[None]).to(device.best())
+    found = roll(first, len(frames), h, params.substeps, rates, params.average)
     frames[:] = found[0].cpu().numpy()
     means = frames.mean((2, 3, 4), dtype=np.float64)
     if not np.isfinite(means).all():

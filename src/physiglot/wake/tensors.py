@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..device import best
 from . import scheme
 
 
@@ -17,7 +18,7 @@ class Flow:
 
     def __init__(self, grid: scheme.Grid, nu: np.ndarray, step: float, device: str | None = None):
         self.grid, self.nu, self.step = grid, np.asarray(nu, float), step
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or best()
         self.order = np.argsort(grid.m)[: grid.highest + 1]
         self.mirrored = True  # no kick so far
         self.recorded: dict[bool, torch.cuda.CUDAGraph] = {}  # `mirrored` -> a step without a source
@@ -76,9 +77,10 @@ class Flow:
     def _replay(self) -> None:
         """A step without a source as a CUDA graph: 200 small kernels, launched at once."""
         if self.mirrored not in self.recorded:
-            kept = [f.clone() for f in (self.omega, self.phi, self.past)]
+            state = self.omega, self.phi, self.past
+            kept = [field.clone() for field in state]
             self._step(0.0)  # libraries choose their kernels
-            for field, value in zip((self.omega, self.phi, self.past), kept, strict=True):
+            for field, value in zip(state, kept, strict=True):
                 field.copy_(value)
             graph = torch.cuda.CUDAGraph()
             torch.cuda.synchronize()
