@@ -45,6 +45,22 @@ def complaint(*command, cwd, module="physiglot.dataset"):
     return run.stderr.strip().splitlines()[-1]
 
 
+def test_large_members_get_smaller_chunks(tmp_path, monkeypatch):
+    """One chunk of all members would be more than the compressor takes; the contents are the same."""
+    plain = store.save(tmp_path / "a.zarr", {"": sample()})
+    monkeypatch.setattr(store, "LARGEST", 2 * STATE[0].nbytes + 1)
+    assert store.save(tmp_path / "b.zarr", {"": sample()}) == plain
+    meta = [json.loads((tmp_path / name / "state" / "zarr.json").read_text()) for name in ("a.zarr", "b.zarr")]
+    inner = [
+        m["codecs"][0]["configuration"]["chunk_shape"][0]
+        if m["codecs"][0]["name"] == "sharding_indexed"
+        else m["chunk_grid"]["configuration"]["chunk_shape"][0]
+        for m in meta
+    ]
+    assert inner == [len(STATE), 2], inner
+    np.testing.assert_array_equal(store.open_group(tmp_path / "b.zarr")["state"].values, STATE)
+
+
 def test_round_trip(tmp_path):
     written = {"train": sample(), "val": sample(STATE[:5] + 0.5, seed=3)}
     value = store.save(tmp_path / "a.zarr", written, chunk=4, mean=[1.0])

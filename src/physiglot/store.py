@@ -27,6 +27,7 @@ PIPELINE = {
     "codec_pipeline.chunk_concurrent_minimum": 2,  # shards at once: one is written while the next is compressed
 }
 PIECE = 2**18
+LARGEST = 2**30  # bytes of a chunk: Blosc takes less than 2 GiB at once
 NAMES = {"field": "fields", "parameter": "parameters"}  # dimension -> attribute that holds its names
 
 
@@ -219,7 +220,7 @@ def save(store: Path, datasets: dict[str, Any], chunk: int = 64, notes: dict | N
             extra = {**dataset.attrs, **names}
             for name, variable in dataset.data_vars.items():
                 members = max(1, variable.shape[0])
-                size = min(chunk, members)
+                size = min(chunk, members, max(1, LARGEST * members // max(1, variable.nbytes)))
                 spec = {
                     "dims": variable.dims,
                     "shape": variable.shape,

@@ -6,11 +6,11 @@ What the tokens know goes back to their cells, and a small network makes of it, 
 reaction is one) and of its neighbours an increment, several times within a saved step, from cell to cell.
 All is trained through rollouts, on windows moved by the symmetries of the cube and by shifts.
 
-With `law` a local law, fitted by least squares (see `local_law`), takes the step, and the network adds what it lacks.
+With `law` a local law, fitted by least squares (see `local_law`), takes the step, and the network adds what it lacks;
+where the law acts on a finer grid, to all cells below a stored one alike.
 """
 
 from math import comb
-from typing import Any
 
 import torch
 from pydantic import Field, model_validator
@@ -128,10 +128,10 @@ class Cell(nn.Module):
 
 
 class Memory:
-    """The caches of a rollout, and how many states it has seen."""
+    """The caches of a rollout, what is hidden from it, and how many states it has seen."""
 
     def __init__(self, window: int, layers: int):
-        self.caches, self.seen = [Cache(window) for _ in range(layers)], 0
+        self.caches, self.hidden, self.seen = [Cache(window) for _ in range(layers)], local_law.Hidden(), 0
 
 
 class Model(FieldMap):
@@ -191,11 +191,16 @@ class Model(FieldMap):
             total = total + self.cell(y, given) / self.params.substeps
         return total
 
-    def step(self, state: Tensor, memory: Any = None) -> Tensor:
+    def step(self, state: Tensor, memory: Memory) -> Tensor:
         if state.shape[-1] % self.params.patch:
             raise ValueError(f"patch: {self.params.patch}: does not divide the grid of {state.shape[-1]} cells")
         x = self.standardised(state)
         after = state
         if self.law is not None:
-            after = self.law(x) * self.cells(self.std, state) + self.cells(self.mean, state)
-        return after + self.cells(self.rest, state) * self._correction(x, memory)
+            after = self.law.after(x, memory.hidden) * self.cells(self.std, state) + self.cells(self.mean, state)
+        added = self._correction(x, memory)
+        if memory.hidden.fine is not None:
+            fine = memory.hidden.fine
+            share = self.cells(self.rest / self.std, state) * added
+            memory.hidden.fine = fine + functional.interpolate(share, size=fine.shape[-3:])
+        return after + self.cells(self.rest, state) * added
