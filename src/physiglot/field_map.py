@@ -49,7 +49,7 @@ class FieldMap(nn.Module):
     def begin(self) -> Any:
         """What a rollout remembers; nothing here."""
 
-    def step(self, state: Tensor, memory: Any = None) -> Tensor:
+    def step(self, state: Tensor, memory: Any) -> Tensor:
         raise NotImplementedError
 
     def loss(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:

@@ -30,5 +30,5 @@ class Model(FieldMap):
             zeroed(nn.Conv3d(width, fields, 1)),
         )
 
-    def step(self, state: Tensor, memory: None = None) -> Tensor:
+    def step(self, state: Tensor, memory: None) -> Tensor:
         return state + self.cells(self.scale, state) * self.net(self.standardised(state))
