@@ -44,6 +44,8 @@ def refinement(size: int, parts: int) -> Tensor:
 
 def refined(x: Tensor, parts: int) -> Tensor:
     """x (…, z, y, x) on a grid of parts³ cells for each one, whose means are x again."""
+    if parts == 1:
+        return x
     for axis in AXES:
         lines = x.movedim(axis, -1)
         x = (lines @ refinement(lines.shape[-1], parts).to(x).T).movedim(-1, axis)
@@ -52,6 +54,8 @@ def refined(x: Tensor, parts: int) -> Tensor:
 
 def averaged(x: Tensor, parts: int) -> Tensor:
     """The means of x (…, z, y, x) over blocks of parts³ cells."""
+    if parts == 1:
+        return x
     means = functional.avg_pool3d(x.flatten(0, -4), parts)
     return means.view(*x.shape[:-3], *means.shape[-3:])
 

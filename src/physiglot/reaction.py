@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .isotropic import averaged
 from .stencils import Reaction
 
 
@@ -33,11 +34,6 @@ def step(state: Tensor, h: float, reaction: Reaction) -> Tensor:
     k3 = slope(state + h / 2 * k2, reaction)
     k4 = slope(state + h * k3, reaction)
     return state + h / 6 * (k1 + 2 * (k2 + k3) + k4)
-
-
-def averaged(state: Tensor, cube: int) -> Tensor:
-    """Means over cubes of cells of states (member, field, z, y, x)."""
-    return state if cube == 1 else torch.nn.functional.avg_pool3d(state, cube)
 
 
 @torch.no_grad()

@@ -142,9 +142,8 @@ class Law(nn.Module):
             for t in range(2, len(x) - 3, length):
                 piece = slice(t - 2, t + length + 3)
                 part = x[piece].double()
-                fine = below[piece].double() if below is not None else refined(part, parts) if parts > 1 else part
-                values = dictionary(fine, neighbours(fine, stencils), degree)
-                values = averaged(values, parts) if parts > 1 else values
+                fine = refined(part, parts) if below is None else below[piece].double()
+                values = averaged(dictionary(fine, neighbours(fine, stencils), degree), parts)
                 count = len(part) - 5
                 integral = sum((w * values[j : j + count] for j, w in enumerate(weights)), torch.zeros(()))
                 increment = part[2 : 3 + count].diff(dim=0)
@@ -187,6 +186,5 @@ class Model(FieldMap):
         return Hidden()
 
     def step(self, state: Tensor, memory: Hidden) -> Tensor:
-        return self.law.after(self.standardised(state), memory) * self.cells(self.std, state) + self.cells(
-            self.mean, state
-        )
+        after = self.law.after(self.standardised(state), memory)
+        return after * self.cells(self.std, state) + self.cells(self.mean, state)
