@@ -12,12 +12,15 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from physiglot import config as schema
 from physiglot import files, fingerprint, imports, processes
+from physiglot.findings import Findings
 from snakemake.exceptions import WorkflowError
+
+FOUND = Findings(Path(".physiglot/found.json"), owner=workflow.is_main_process)
 
 try:
     # A job of SLURM reads what the main process has checked.
-    check = schema.validate if workflow.is_main_process else schema.Config.model_validate
-    CONFIG = check(schema.expand(config, Path(workflow.basedir)))
+    given = schema.expand(config, Path(workflow.basedir))
+    CONFIG = schema.validate(given, FOUND) if workflow.is_main_process else schema.Config.model_validate(given)
 except schema.ConfigError as error:
     raise WorkflowError(str(error))
 
@@ -94,6 +97,7 @@ def blocks_of(system):
     return {name: -(-split.members // s.block) for name, split in s.splits.items()}
 
 
+@cache
 def bundles_of(system):
     """Split -> the blocks of each job."""
     size = CONFIG.systems[system].bundle
@@ -255,22 +259,10 @@ def train_spec(w):
     return fingerprint.canonical({"part": chosen, "seed": int(w.seed), **target_learnt(w)})
 
 
-CODES = {}
-
-
 @cache
 def CODE(*entries):
-    """The code of these entries as it stands when the workflow starts: an edit while it runs counts for the next run.
-
-    The main process writes down what it finds: to find it again would be a third of what each job of SLURM costs.
-    """
-    path, key = Path(".physiglot/code.json"), " ".join(entries)
-    if not workflow.is_main_process:
-        known = json.loads(path.read_text()) if path.is_file() else {}
-        return known.get(key) or fingerprint.code(*entries)
-    CODES[key] = fingerprint.code(*entries)
-    files.write(path, json.dumps(CODES))
-    return CODES[key]
+    """The code of these entries as it stands when the workflow starts: an edit while it runs counts for the next run."""
+    return FOUND(" ".join(entries), lambda: fingerprint.code(*entries))
 
 
 def parts_code(*parts):

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from . import checks, repeat
+from .findings import Findings
+from .fingerprint import digest
 from .strict import ConfigError, Strict, check
 
 
@@ -206,10 +208,16 @@ class Config(Strict):
     papers: dict[str, Paper] = Field(description="groups of studies; each name is a target")
 
 
-def validate(values: dict) -> Config:
-    """The configuration, checked whole. Raises ConfigError with one sentence about what is wrong."""
+def validate(values: dict, found: Findings | None = None) -> Config:
+    """The configuration, checked whole. Raises ConfigError with one sentence about what is wrong.
+
+    What has passed is noted in `found` and passes again, unless it imports files, which may have changed.
+    """
     config = check(Config, repeat.unrolled(values))
-    checks.everything(config)
+    if found is None or any(system.imports for system in config.systems.values()):
+        checks.everything(config)
+    else:
+        found(f"checked {digest(config.model_dump_json())}", lambda: checks.everything(config))
     return config
 
 
