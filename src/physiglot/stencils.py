@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-JIT = {"cache": True, "error_model": "numpy"}
+# "contract" allows fused multiply-adds and nothing else.
+JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 FIRST = 4  # planes of a stage that are kept until the wave comes round; the others take turns in as many
 LEFT = np.uint64(16)  # cells before a row: it begins with a cache line
 ONE = np.uint64(1)  # indices are unsigned: one that might be negative stops vectors
@@ -36,13 +37,13 @@ class Reaction(NamedTuple):
 
 
 @njit(**JIT)
-def _rate(u, v, near_u, near_v, rates):
-    """The right-hand side (u', v') of a cell from the sums over its neighbours."""
-    across_u, across_v, feed, loss, one, six = rates
-    reaction = u * v * v
+def _moved(u, v, u0, v0, near_u, near_v, rates):
+    """(u0, v0) + h · (u', v') of a cell from the sums over its neighbours, h in the `rates`; (1, 0) rests exactly."""
+    across_u, across_v, feed, own_v, h, one, six = rates
+    reaction = (h * u) * (v * v)
     return (
-        across_u * (near_u - six * u) + (feed * (one - u) - reaction),
-        across_v * (near_v - six * v) + (reaction - loss * v),
+        u0 + across_u * (near_u - six * u) + feed * (one - u) - reaction,
+        v0 + across_v * near_v - own_v * v + reaction,
     )
 
 
@@ -54,7 +55,7 @@ def _rows(y, size, pitch):
 
 
 @njit(**JIT)
-def _stage(low, mid, high, base, out, size, pitch, h, rates):
+def _stage(low, mid, high, base, out, size, pitch, rates):
     """out = base + h · rate(mid), planes (field, cell) with the planes `low` and `high` beside `mid`."""
     u, u_low, u_high, base_u, out_u = mid[0], low[0], high[0], base[0], out[0]
     v, v_low, v_high, base_v, out_v = mid[1], low[1], high[1], base[1], out[1]
@@ -64,32 +65,29 @@ def _stage(low, mid, high, base, out, size, pitch, h, rates):
             i, j, k = row + np.uint64(x), before + np.uint64(x), after + np.uint64(x)
             near_u = (u[i - ONE] + u[i + ONE]) + (u[j] + u[k]) + (u_low[i] + u_high[i])
             near_v = (v[i - ONE] + v[i + ONE]) + (v[j] + v[k]) + (v_low[i] + v_high[i])
-            slope_u, slope_v = _rate(u[i], v[i], near_u, near_v, rates)
-            out_u[i] = base_u[i] + h * slope_u
-            out_v[i] = base_v[i] + h * slope_v
+            out_u[i], out_v[i] = _moved(u[i], v[i], base_u[i], base_v[i], near_u, near_v, rates)
         _close(out_u, row, size)
         _close(out_v, row, size)
 
 
 @njit(**JIT)
-def _finish(low, mid, high, second, third, base, size, pitch, h, rates, weights):
+def _finish(low, mid, high, second, third, base, size, pitch, rates, weights):
     """The last stage, in place of `base`. The slopes before it are in the differences of the stages: none is kept."""
     u, u_low, u_high, base_u = mid[0], low[0], high[0], base[0]
     v, v_low, v_high, base_v = mid[1], low[1], high[1], base[1]
     u_2, v_2, u_3, v_3 = second[0], second[1], third[0], third[1]
-    one_third, two, sixth = weights
+    one_third, two = weights
     for y in range(size):
         row, before, after = _rows(y, size, pitch)
         for x in range(size):
             i, j, k = row + np.uint64(x), before + np.uint64(x), after + np.uint64(x)
             near_u = (u[i - ONE] + u[i + ONE]) + (u[j] + u[k]) + (u_low[i] + u_high[i])
             near_v = (v[i - ONE] + v[i + ONE]) + (v[j] + v[k]) + (v_low[i] + v_high[i])
-            slope_u, slope_v = _rate(u[i], v[i], near_u, near_v, rates)
             u0, v0 = base_u[i], base_v[i]
-            past_u = (u_2[i] - u0) + two * (u_3[i] - u0) + (u[i] - u0)
-            past_v = (v_2[i] - v0) + two * (v_3[i] - v0) + (v[i] - v0)
-            base_u[i] = u0 + (one_third * past_u + sixth * h * slope_u)
-            base_v[i] = v0 + (one_third * past_v + sixth * h * slope_v)
+            past_u = ((u_2[i] - u0) + (u[i] - u0)) + two * (u_3[i] - u0)
+            past_v = ((v_2[i] - v0) + (v[i] - v0)) + two * (v_3[i] - v0)
+            past_u, past_v = u0 + one_third * past_u, v0 + one_third * past_v
+            base_u[i], base_v[i] = _moved(u[i], v[i], past_u, past_v, near_u, near_v, rates)
         _close(base_u, row, size)
         _close(base_v, row, size)
 
@@ -108,25 +106,25 @@ def _slot(plane):
 
 
 @njit(**JIT)
-def _step(state, stages, pitch, steps, rates, weights):
+def _step(state, stages, pitch, rates, weights):
     """One Runge–Kutta step of `state` (plane, field, cell); `stages` (stage, slot, field, cell) is memory for it."""
-    half, h = steps
+    half, whole, sixth = rates
     size = state.shape[0]
     second, third, fourth = stages[0], stages[1], stages[2]
     for t in range(size + 6):
         if t < size:
             low, high = state[(t - 1) % size], state[(t + 1) % size]
-            _stage(low, state[t], high, state[t], second[_slot(t)], size, pitch, half, rates)
+            _stage(low, state[t], high, state[t], second[_slot(t)], size, pitch, half)
         if 2 <= t <= size + 1:
             p, low, high = (t - 1) % size, second[_slot((t - 2) % size)], second[_slot(t % size)]
-            _stage(low, second[_slot(p)], high, state[p], third[_slot(p)], size, pitch, half, rates)
+            _stage(low, second[_slot(p)], high, state[p], third[_slot(p)], size, pitch, half)
         if 4 <= t <= size + 3:
             p, low, high = (t - 2) % size, third[_slot((t - 3) % size)], third[_slot((t - 1) % size)]
-            _stage(low, third[_slot(p)], high, state[p], fourth[_slot(p)], size, pitch, h, rates)
+            _stage(low, third[_slot(p)], high, state[p], fourth[_slot(p)], size, pitch, whole)
         if t >= 6:
             p, low, high = (t - 3) % size, fourth[_slot((t - 4) % size)], fourth[_slot((t - 2) % size)]
             y2, y3, y4 = second[_slot(p)], third[_slot(p)], fourth[_slot(p)]
-            _finish(low, y4, high, y2, y3, state[p], size, pitch, h, rates, weights)
+            _finish(low, y4, high, y2, y3, state[p], size, pitch, sixth, weights)
 
 
 @njit(**JIT)
@@ -159,14 +157,14 @@ def _save(state, frame, pitch, share):
 
 
 @njit(**JIT)
-def _series(start, frames, state, stages, substeps, steps, rates, weights, share, least):
+def _series(start, frames, state, stages, substeps, rates, weights, share, least):
     """Fill `frames` (time, field, z, y, x) of a member; returns how it ended."""
     pitch = np.uint64(state.shape[2] // state.shape[0])
     _pad(start, state, pitch)
     for t in range(frames.shape[0]):
         if t > 0:
             for _ in range(substeps):
-                _step(state, stages, pitch, steps, rates, weights)
+                _step(state, stages, pitch, rates, weights)
         _save(state, frames[t], pitch, share)
         u, v = _mean(frames[t, 0]), _mean(frames[t, 1])
         if not np.isfinite(u + v):
@@ -192,6 +190,13 @@ def _aligned(shape: tuple[int, ...], kind: Any) -> np.ndarray:
     return memory[first : first + count].reshape(shape)
 
 
+def _of_step(reaction: Reaction, h: float, kind: Any) -> tuple:
+    """The constants of `_moved` for a step `h`."""
+    across_u, across_v, feed, loss = reaction.scaled()
+    of_h = tuple(kind(h * x) for x in (across_u, across_v, feed, 6 * across_v + loss, 1))
+    return (*of_h, kind(1), kind(6))
+
+
 def integrate(
     start: np.ndarray, frames: np.ndarray, h: float, substeps: int, reaction: Reaction, least: float = 0.0
 ) -> int:
@@ -208,8 +213,7 @@ def integrate(
         )
     plane = size * (-(-size // 16) * 16 + 16) + 16
     state, stages = _aligned((size, 2, plane), kind), _aligned((3, 2 * FIRST, 2, plane), kind)
-    rates = tuple(kind(x) for x in (*reaction.scaled(), 1, 6))
-    steps, weights = (kind(h / 2), kind(h)), (kind(1 / 3), kind(2), kind(1 / 6))
+    rates, weights = tuple(_of_step(reaction, part * h, kind) for part in (1 / 2, 1, 1 / 6)), (kind(1 / 3), kind(2))
     share = kind((frames.shape[-1] / size) ** 3)
     start = np.ascontiguousarray(start, kind)
-    return _series(start, frames, state, stages, substeps, steps, rates, weights, share, least)
+    return _series(start, frames, state, stages, substeps, rates, weights, share, least)
