@@ -227,6 +227,20 @@ def test_attention_sees_the_past_and_the_control_does_not(fields):
 
 
 @torch.no_grad()
+def test_relative_rollouts_weigh_by_their_motion(fields):
+    """A series, and the same with a hundredth of its motion: the error of each counts over what it moves."""
+    z, nu = (fields.train[name][:2].double() for name in ("embedded", "parameters"))
+    z = torch.cat([z[:1, :5], z[:1, :1] + (z[:1, :5] - z[:1, :1]) / 100])
+    model = stirred(fitted(fields, rollout={"horizons": [4], "shares": [1.0]}, relative=1.0))
+    error = (model._roll(z[:, 0], 4, nu) - z[:, 1:]).square().mean((1, 2))
+    moved = (z[:, 1:] - z[:, :1]).square().mean((1, 2))
+    weights = 1 / (moved / moved.mean() + 1e-4)
+    assert weights[1] > 100 * weights[0]
+    found = model.loss({"embedded": z, "parameters": nu})["loss"]
+    assert found.item() == pytest.approx((weights * error).mean().item())
+
+
+@torch.no_grad()
 def test_the_viscosity_matters_after_the_window_is_full(fields):
     """The linear path and the direct input are taken out: what is left reaches the state through the token alone."""
     model = stirred(fitted(fields, degree=-1))

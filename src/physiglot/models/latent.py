@@ -5,6 +5,9 @@ products with powers of log ν; f is trained through its own rollouts, as long a
 parameters of the system are one token before all others, made from the Fourier features of their logarithms, which
 the window of context never drops. Nothing is decoded until the end.
 
+An instability grows from motions far smaller than those it ends in, and it is they that set its phase: with `relative`
+a rollout weighs the more the less it moves.
+
 With `core: mlp` f sees the last state and ν alone. If it is as good, the task is Markov and attention buys nothing.
 """
 
@@ -24,6 +27,7 @@ from ..ranks import normal
 from ..strict import Strict
 
 RIDGE = 1e-6  # of the least squares, in units of the mean square
+LEAST = 1e-4  # of a rollout's motion, in units of the mean one: states at rest do not take over
 
 
 class Params(Strict):
@@ -41,6 +45,9 @@ class Params(Strict):
     noise: float = Field(0.0, ge=0, description="noise on the starts of training rollouts, in units of std")
     flat: float = Field(
         0.0, ge=0, le=1, description="0: errors weigh as in the fields, 1: each channel weighs the same"
+    )
+    relative: float = Field(
+        0.0, ge=0, le=1, description="0: all rollouts weigh the same, 1: each weighs by the inverse of how far it moves"
     )
 
 
@@ -180,8 +187,11 @@ class Model(nn.Module):
             parameters = parameters.repeat_interleave(count, 0)
         if self.params.noise:
             start = start + self.params.noise * self.step * normal(start)
-        error = (self._roll(start, steps, parameters) - wanted) / self.spread**self.params.flat
-        return {"loss": error.square().mean(), "horizon": torch.tensor(float(steps))}
+        unit = self.spread**self.params.flat
+        error = ((self._roll(start, steps, parameters) - wanted) / unit).square().mean((1, 2))
+        moved = ((wanted - start[:, None]) / unit).square().mean((1, 2))
+        weight = (moved / moved.mean() + LEAST) ** -self.params.relative
+        return {"loss": (weight * error).mean(), "horizon": torch.tensor(float(steps))}
 
     @torch.no_grad()
     def predict(self, start: Tensor, steps: int, parameters: Tensor | None = None) -> Tensor:
