@@ -1,13 +1,14 @@
 """The Transformer: its size, its two targets, its closed-form start, its loss, and the vector that trains it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from physiglot import checkpoint, fingerprint, models, train
+from physiglot import checkpoint, config, fingerprint, models, train
 from physiglot.models import transformer
 from physiglot.systems import lorenz
 
@@ -228,3 +229,11 @@ def test_averaged_weights_are_kept_or_the_best_ones(series, tmp_path):
     loop.finish()
     assert torch.equal(loop.weights.live, before)
     assert loop.model.loss(loop.data.at(0))["loss"].item() == pytest.approx(first)
+
+
+def test_the_published_recipe_trains_every_position_that_generation_uses():
+    """A window of n states trains n − 1 positions: with as many states as context, the last one stays as it began."""
+    home = Path(__file__).parents[1]
+    faithful = config.expand({"base": "config.yaml"}, home)["models"]["faithful"]
+    assert faithful["predict"]["generation"] == "window"
+    assert faithful["training"]["window"] == faithful["params"]["window"] + 1
