@@ -131,13 +131,14 @@ def _integrate(start, states, block, substeps, h, sigma, rho, beta):
     x, y, z = block[0], block[1], block[2]
     members, steps = states.shape[0], states.shape[1]
     unit = np.sqrt(beta)
+    inverse = 1.0 / unit
     lost = 0
     for first in range(0, members, LANES):
         lanes = min(LANES, members - first)
         block[:] = 0.0
         for i in range(lanes):
             states[first + i, 0] = start[first + i]
-            x[i], y[i], z[i] = start[first + i, 0] / unit, start[first + i, 1] / unit, start[first + i, 2]
+            x[i], y[i], z[i] = start[first + i, 0] * inverse, start[first + i, 1] * inverse, start[first + i, 2]
         for t in range(1, steps):
             for _ in range(substeps):
                 for i in range(LANES):
@@ -146,6 +147,8 @@ def _integrate(start, states, block, substeps, h, sigma, rho, beta):
                 states[first + i, t, 0] = unit * x[i]
                 states[first + i, t, 1] = unit * y[i]
                 states[first + i, t, 2] = z[i]
+            for i in range(LANES):  # from what is saved, as if it were a start
+                x[i], y[i] = (unit * x[i]) * inverse, (unit * y[i]) * inverse
         for i in range(lanes):
             lost += not (np.isfinite(x[i]) and np.isfinite(y[i]) and np.isfinite(z[i]))
     return lost
