@@ -259,7 +259,6 @@ def train_spec(w):
     return fingerprint.canonical({"part": chosen, "seed": int(w.seed), **target_learnt(w)})
 
 
-@cache
 def CODE(*entries):
     """The code of these entries as it stands when the workflow starts: an edit while it runs counts for the next run."""
     return FOUND(" ".join(entries), lambda: fingerprint.code(*entries))

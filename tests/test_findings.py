@@ -83,7 +83,7 @@ def test_a_configuration_passes_once(tmp_path, monkeypatch):
         config.validate(values, Findings(kept))
 
 
-def test_a_configuration_that_fails_is_asked_again(tmp_path, monkeypatch):
+def test_a_configuration_that_fails_is_asked_again(tmp_path):
     values = config.expand({"base": "config.yaml", "only": "ours_clean"}, HOME)
     values["studies"]["ours_clean"]["model"] = "nothing"
     for _ in range(2):
