@@ -9,7 +9,8 @@ min_version("9.27")
 report: "docs/captions/workflow.rst"
 
 
-if not config.keys() & {"base", "studies"}:
+# A file of --configfile that has studies stands alone; --config is laid over either.
+if not ("base" in config or workflow.overwrite_configfiles and "studies" in config):
 
     configfile: "config.yaml"
 

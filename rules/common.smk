@@ -19,7 +19,8 @@ FOUND = Findings(Path(".physiglot/found.json"), owner=workflow.is_main_process)
 
 try:
     # A job of SLURM reads what the main process has checked.
-    given = schema.expand(config, Path(workflow.basedir))
+    typed = schema.reread(config, workflow.config_settings.config_args or [])
+    given = schema.expand(typed, Path(workflow.basedir))
     CONFIG = schema.validate(given, FOUND) if workflow.is_main_process else schema.Config.model_validate(given)
 except schema.ConfigError as error:
     raise WorkflowError(str(error))

@@ -122,6 +122,18 @@ def test_a_file_that_is_not_yaml(project):
     assert "Config file is not valid JSON or YAML" in said and "Traceback" not in said
 
 
+def test_numbers_on_the_command_line_are_numbers(project):
+    """Snakemake reads what is within `--config` as text, `null` too."""
+    project.snakemake(
+        "--dry-run", "--config", "studies={lorenz_cubic: {seeds: [0, 7]}}", "tracking={uri: null}", "only=*_cubic"
+    )
+    project.snakemake(
+        "--dry-run", "runs/lorenz_cubic/7/metrics.json", "--config", "studies={lorenz_cubic: {seeds: [0, 7]}}"
+    )
+    said = project.snakemake("--dry-run", "--config", "studies={lorenz_cubic: {seeds: [0, x]}}", fails=True)
+    assert "studies.lorenz_cubic.seeds" in said and "'x'" in said, said
+
+
 # --- stages ------------------------------------------------------------------------------------
 
 DATASET = "data/lorenz/datasets/clean.zarr/zarr.json"

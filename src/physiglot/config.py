@@ -5,6 +5,7 @@ exist, and the parameters of every system, model and task against the `Params` o
 taken out of the source without importing torch or numba, see `symbols`).
 """
 
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -236,7 +237,7 @@ def _kept(values: dict) -> dict:
         return values
     studies, names = values["studies"], set()
     for pattern in [only] if isinstance(only, str) else only:
-        found = {k for k, s in studies.items() if fnmatch(k, pattern) or fnmatch(s["system"], pattern)}
+        found = {k for k, s in studies.items() if fnmatch(k, pattern) or fnmatch(s.get("system", ""), pattern)}
         if not found:
             raise ConfigError(
                 f"configuration error: only: {pattern!r}: no study or its system; allowed: their names, with * and ?"
@@ -244,7 +245,7 @@ def _kept(values: dict) -> dict:
         names |= found
     names |= {s["weights"] for k, s in studies.items() if k in names and s.get("weights")}
     kept = {k: s for k, s in studies.items() if k in names}
-    papers = {s["paper"] for s in kept.values()}
+    papers = {s.get("paper") for s in kept.values()}
     return {**values, "studies": kept, "papers": {k: p for k, p in values["papers"].items() if k in papers}}
 
 
@@ -264,6 +265,18 @@ def _laid(values: dict, folder: Path) -> dict:
 def load(path: Path) -> dict:
     """The configuration in a file, laid over its bases and unrolled."""
     return expand(read(path), path.parent)
+
+
+def reread(values: dict, entries: list[str]) -> dict:
+    """`values` with the entries `name=value` of `--config` read as YAML: Snakemake takes numbers and null in them for text."""
+    import yaml
+
+    again: dict = {}
+    _merge(again, values)
+    for name, _, text in (entry.partition("=") for entry in entries):
+        with suppress(yaml.YAMLError):  # *_name is a pattern to us and an alias to YAML
+            _merge(again, {name: yaml.safe_load(text)})
+    return again
 
 
 def read(*paths: Path) -> dict:

@@ -161,9 +161,15 @@ def _sizes(axis: Axes, sizes: list[int]) -> None:
 
 
 def quality(studies: list[Study]) -> Figure:
-    """Effective sample size and acceptance against degrees of freedom: colours are models, shapes are systems."""
+    """Effective sample size and acceptance against degrees of freedom: colours are models, shapes are systems.
+
+    Where there are more models than colours, the marks of the others are open.
+    """
     studies = [s for s in studies if s.number("ess") or s.number("acc")]
-    looks = _labels(studies)
+    marks: dict[str, drawing.Look] = {}
+    for label, look in _labels(studies).items():
+        taken = any(mark["color"] == look["color"] for mark in marks.values())
+        marks[label] = {"color": look["color"], "markerfacecolor": "white" if taken else look["color"]}
     shapes: dict[str, str] = {}
     for study in studies:
         shapes.setdefault(study.module, drawing.MARKERS[len(shapes) % len(drawing.MARKERS)])
@@ -172,12 +178,12 @@ def quality(studies: list[Study]) -> Figure:
         for axis, (metric, name) in zip(axes[0], QUALITY.items(), strict=True):
             known = [(s, n[0]) for s in studies if (n := s.number(metric))]
             for study, value in known:
-                look = {"color": looks[study.label]["color"], "marker": shapes[study.module], "alpha": 0.8}
+                look = {**marks[study.label], "marker": shapes[study.module], "alpha": 0.8}
                 axis.plot(study.sites, value, markersize=5, linestyle="", **look)
             axis.set(xlabel="degrees of freedom", ylabel=name, ylim=(-0.03, 1.05))
             if known:
                 _sizes(axis, [s.sites for s, _ in known])
-        models = [drawing.line(name, color=look["color"], linewidth=5) for name, look in looks.items()]
+        models = [drawing.line(name, marker="o", linestyle="", **mark) for name, mark in marks.items()]
         systems = [drawing.line(n, color=drawing.QUIET, marker=m, linestyle="") for n, m in shapes.items()]
         figure.legend(handles=models + systems, loc="outside right upper", fontsize=7)
     return figure
