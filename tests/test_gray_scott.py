@@ -145,6 +145,15 @@ def test_mass_balance():
     assert rate == pytest.approx(reaction.feed * (1 - u) - (reaction.feed + reaction.kill) * v, abs=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [4, 7, 16, 17, 33])
+def test_rows_of_any_length(size, dtype):
+    """Rows that end within a vector, against torch in float64."""
+    start = noise(size)
+    expected = in_torch.frames(torch.from_numpy(start)[None], 2, 0.5, 10, Reaction())[0, 1].numpy()
+    np.testing.assert_allclose(evolved(start, 0.5, 10, dtype=dtype), expected, atol=20 * np.finfo(dtype).eps)
+
+
 def test_frames_are_block_averages():
     start = noise(12)
     fine, coarse = np.empty((3, 2, 12, 12, 12)), np.empty((3, 2, 4, 4, 4))

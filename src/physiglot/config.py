@@ -268,7 +268,7 @@ def load(path: Path) -> dict:
 
 
 def reread(values: dict, entries: list[str]) -> dict:
-    """`values` with the entries `name=value` of `--config` read as YAML: Snakemake takes numbers and null in them for text."""
+    """`values` with the entries `name=value` of `--config` read as YAML: Snakemake takes what is in them for text."""
     import yaml
 
     again: dict = {}

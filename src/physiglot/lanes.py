@@ -1,4 +1,4 @@
-"""Vectors of LANES float32 for numba kernels, and the product of small matrices that stay in the cache.
+"""Vectors of 64 bytes, LANES float32, for numba kernels, and the product of small matrices that stay in the cache.
 
 What the compiler does not find by itself: accumulators in registers, no fear that arrays overlap. Indices are not
 checked; the last axis of what is loaded or stored is contiguous.
@@ -23,17 +23,20 @@ CONTRACT = ("contract",)
 
 
 class Vector(types.Type):
-    def __init__(self) -> None:
-        super().__init__("vector")
+    """As many floats of a type as fit 64 bytes."""
+
+    def __init__(self, dtype: types.Float):
+        super().__init__(f"vector({dtype})")
+        self.dtype, self.lanes = dtype, 512 // dtype.bitwidth
 
 
-vector = Vector()
+vector = Vector(types.float32)
 
 
 @register_model(Vector)
 class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any):
-        super().__init__(manager, kind, ir.VectorType(FLOAT, LANES))
+        super().__init__(manager, kind, ir.VectorType(manager[kind.dtype].get_data_type(), kind.lanes))
 
 
 def _spread(builder: Any, value: Any, lanes: int = LANES) -> Any:
@@ -54,24 +57,46 @@ def _call(builder: Any, name: str, result: Any, *values: Any, fastmath: tuple = 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, indices: Any, lanes: int = LANES) -> Any:
     found = cgutils.get_item_pointer(context, builder, kind, context.make_array(kind)(context, builder, array), indices)
-    return builder.bitcast(found, ir.VectorType(FLOAT, lanes).as_pointer())
+    return builder.bitcast(found, ir.VectorType(found.type.pointee, lanes).as_pointer())
+
+
+@intrinsic
+def width(typing, array):
+    """The lanes of a vector of the array's type, a constant to the compiler."""
+    lanes = Vector(array.dtype).lanes
+    return types.intp(array), lambda context, builder, signature, values: WIDE(lanes)
 
 
 @intrinsic
 def load(typing, array, i, j):
     def build(context, builder, signature, values):
-        return builder.load(_place(context, builder, array, values[0], values[1:]), align=4)
+        place = _place(context, builder, array, values[0], values[1:], signature.return_type.lanes)
+        return builder.load(place, align=4)
 
-    return vector(array, types.intp, types.intp), build
+    return Vector(array.dtype)(array, types.intp, types.intp), build
 
 
 @intrinsic
 def store(typing, value, array, i, j):
     def build(context, builder, signature, values):
-        builder.store(values[0], _place(context, builder, array, values[1], values[2:]), align=4)
+        builder.store(values[0], _place(context, builder, array, values[1], values[2:], value.lanes), align=4)
         return context.get_dummy_value()
 
-    return types.void(vector, array, types.intp, types.intp), build
+    return types.void(value, array, types.intp, types.intp), build
+
+
+@intrinsic
+def beside(typing, before, here, after):
+    """The neighbours of the lanes of `here` on the left and on the right, of three vectors in a row."""
+
+    def build(context, builder, signature, values):
+        def taken(a, b, first):
+            return builder.shuffle_vector(a, b, ir.VectorType(INT, here.lanes)([first + n for n in range(here.lanes)]))
+
+        left, right = taken(values[0], values[1], here.lanes - 1), taken(values[1], values[2], 1)
+        return context.make_tuple(builder, signature.return_type, (left, right))
+
+    return types.UniTuple(here, 2)(before, here, after), build
 
 
 @intrinsic
@@ -139,14 +164,18 @@ def _arithmetic(operation: Callable, name: str) -> None:
     @intrinsic
     def emit(typing, a, b):
         def build(context, builder, signature, values):
-            x, y = (v if t is vector else _spread(builder, v) for t, v in zip(signature.args, values, strict=True))
+            x, y = (
+                v if isinstance(t, Vector) else _spread(builder, v, kind.lanes)
+                for t, v in zip(signature.args, values, strict=True)
+            )
             return getattr(builder, name)(x, y, flags=CONTRACT)
 
-        return vector(*(t if t is vector else types.float32 for t in (a, b))), build
+        kind = a if isinstance(a, Vector) else b
+        return kind(*(t if isinstance(t, Vector) else kind.dtype for t in (a, b))), build
 
     @overload(operation)
     def _(a, b):
-        if vector in (a, b):
+        if isinstance(a, Vector) or isinstance(b, Vector):
             return lambda a, b: emit(a, b)
         return None
 

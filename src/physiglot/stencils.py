@@ -5,7 +5,8 @@ J. E. Pearson, Science 261, 189 (1993). The scheme in numba for a core, and in t
 
 On a core, one step is one pass over the domain. The four stages follow each other plane by plane: stage s is at
 plane t − s while the first is at t, so that all that they read is in the cache. The stages 2 to 4 begin one plane
-later each and end as much later, on planes that they left out at first: nothing is computed twice.
+later each and end as much later, on planes that they left out at first: nothing is computed twice. A row is walked in
+whole vectors, those before, at and after a cell in registers; what the last of them has beyond the row is not used.
 """
 
 from typing import Any, NamedTuple
@@ -13,11 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from .lanes import beside, load, store, width
+
 # "contract" allows fused multiply-adds and nothing else.
 JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 FIRST = 4  # planes of a stage that are kept until the wave comes round; the others take turns in as many
-LEFT = np.uint64(16)  # cells before a row: it begins with a cache line
-ONE = np.uint64(1)  # indices are unsigned: one that might be negative stops vectors
+LINE = 64  # bytes of a vector and of a cache line, with which a row begins
+LEFT = 16  # cells before a row
 SMALLEST = 4  # cells along an edge
 ALIVE, DEAD, LOST = range(3)
 
@@ -51,53 +54,72 @@ def _moved(u, v, u0, v0, near_u, near_v, rates):
 def _rows(y, size, pitch):
     """The first cells of row y and of the rows before and after it."""
     before, after = (y - 1 if y else size - 1), (y + 1 if y + 1 < size else 0)
-    return np.uint64(y) * pitch + LEFT, np.uint64(before) * pitch + LEFT, np.uint64(after) * pitch + LEFT
+    return y * pitch + LEFT, before * pitch + LEFT, after * pitch + LEFT
+
+
+@njit(**JIT)
+def _near(plane, field, low, high, places, left, here, right):
+    """The sum over the neighbours of `here`, cell i of the plane; j and k are before and after it in y."""
+    i, j, k = places
+    x_before, x_after = beside(left, here, right)
+    y, z = load(plane, field, j) + load(plane, field, k), load(low, field, i) + load(high, field, i)
+    return (x_before + x_after) + y + z
 
 
 @njit(**JIT)
 def _stage(low, mid, high, base, out, size, pitch, rates):
     """out = base + h · rate(mid), planes (field, cell) with the planes `low` and `high` beside `mid`."""
-    u, u_low, u_high, base_u, out_u = mid[0], low[0], high[0], base[0], out[0]
-    v, v_low, v_high, base_v, out_v = mid[1], low[1], high[1], base[1], out[1]
+    lanes = width(mid)
     for y in range(size):
         row, before, after = _rows(y, size, pitch)
-        for x in range(size):
-            i, j, k = row + np.uint64(x), before + np.uint64(x), after + np.uint64(x)
-            near_u = (u[i - ONE] + u[i + ONE]) + (u[j] + u[k]) + (u_low[i] + u_high[i])
-            near_v = (v[i - ONE] + v[i + ONE]) + (v[j] + v[k]) + (v_low[i] + v_high[i])
-            out_u[i], out_v[i] = _moved(u[i], v[i], base_u[i], base_v[i], near_u, near_v, rates)
-        _close(out_u, row, size)
-        _close(out_v, row, size)
+        left_u, left_v = load(mid, 0, row - lanes), load(mid, 1, row - lanes)
+        u, v = load(mid, 0, row), load(mid, 1, row)
+        for x in range(0, size, lanes):
+            i = row + x
+            places = i, before + x, after + x
+            right_u, right_v = load(mid, 0, i + lanes), load(mid, 1, i + lanes)
+            near_u = _near(mid, 0, low, high, places, left_u, u, right_u)
+            near_v = _near(mid, 1, low, high, places, left_v, v, right_v)
+            new_u, new_v = _moved(u, v, load(base, 0, i), load(base, 1, i), near_u, near_v, rates)
+            store(new_u, out, 0, i)
+            store(new_v, out, 1, i)
+            left_u, u, left_v, v = u, right_u, v, right_v
+        _close(out, row, size)
 
 
 @njit(**JIT)
 def _finish(low, mid, high, second, third, base, size, pitch, rates, weights):
     """The last stage, in place of `base`. The slopes before it are in the differences of the stages: none is kept."""
-    u, u_low, u_high, base_u = mid[0], low[0], high[0], base[0]
-    v, v_low, v_high, base_v = mid[1], low[1], high[1], base[1]
-    u_2, v_2, u_3, v_3 = second[0], second[1], third[0], third[1]
+    lanes = width(mid)
     one_third, two = weights
     for y in range(size):
         row, before, after = _rows(y, size, pitch)
-        for x in range(size):
-            i, j, k = row + np.uint64(x), before + np.uint64(x), after + np.uint64(x)
-            near_u = (u[i - ONE] + u[i + ONE]) + (u[j] + u[k]) + (u_low[i] + u_high[i])
-            near_v = (v[i - ONE] + v[i + ONE]) + (v[j] + v[k]) + (v_low[i] + v_high[i])
-            u0, v0 = base_u[i], base_v[i]
-            past_u = ((u_2[i] - u0) + (u[i] - u0)) + two * (u_3[i] - u0)
-            past_v = ((v_2[i] - v0) + (v[i] - v0)) + two * (v_3[i] - v0)
+        left_u, left_v = load(mid, 0, row - lanes), load(mid, 1, row - lanes)
+        u, v = load(mid, 0, row), load(mid, 1, row)
+        for x in range(0, size, lanes):
+            i = row + x
+            places = i, before + x, after + x
+            right_u, right_v = load(mid, 0, i + lanes), load(mid, 1, i + lanes)
+            near_u = _near(mid, 0, low, high, places, left_u, u, right_u)
+            near_v = _near(mid, 1, low, high, places, left_v, v, right_v)
+            u0, v0 = load(base, 0, i), load(base, 1, i)
+            past_u = ((load(second, 0, i) - u0) + (u - u0)) + two * (load(third, 0, i) - u0)
+            past_v = ((load(second, 1, i) - v0) + (v - v0)) + two * (load(third, 1, i) - v0)
             past_u, past_v = u0 + one_third * past_u, v0 + one_third * past_v
-            base_u[i], base_v[i] = _moved(u[i], v[i], past_u, past_v, near_u, near_v, rates)
-        _close(base_u, row, size)
-        _close(base_v, row, size)
+            new_u, new_v = _moved(u, v, past_u, past_v, near_u, near_v, rates)
+            store(new_u, base, 0, i)
+            store(new_v, base, 1, i)
+            left_u, u, left_v, v = u, right_u, v, right_v
+        _close(base, row, size)
 
 
 @njit(**JIT)
-def _close(cells, row, size):
+def _close(plane, row, size):
     """The ghosts at both ends of a row: it goes on periodically."""
-    n = np.uint64(size)
-    cells[row - ONE] = cells[row + n - ONE]
-    cells[row + n] = cells[row]
+    row, end, one = np.uint64(row), np.uint64(row + size), np.uint64(1)
+    for cells in (plane[0], plane[1]):
+        cells[row - one] = cells[end - one]
+        cells[end] = cells[row]
 
 
 @njit(**JIT)
@@ -132,34 +154,40 @@ def _pad(start, state, pitch):
     """Copy `start` (field, z, y, x) into planes with ghosts."""
     size = start.shape[1]
     for z in range(size):
-        for field in range(2):
-            for y in range(size):
-                row = np.uint64(y) * pitch + LEFT
-                for x in range(size):
-                    state[z, field, row + np.uint64(x)] = start[field, z, y, x]
-                _close(state[z, field], row, size)
+        for y in range(size):
+            row = y * pitch + LEFT
+            for field in range(2):
+                state[z, field, row : row + size] = start[field, z, y]
+            _close(state[z], row, size)
 
 
 @njit(**JIT)
 def _save(state, frame, pitch, share):
     """Average cubes of cells into `frame` (field, z, y, x)."""
-    frame[:] = 0
-    cube = state.shape[0] // frame.shape[1]
-    for z in range(state.shape[0]):
+    size, grid = state.shape[0], frame.shape[1]
+    cube, line = size // grid, np.empty(size, frame.dtype)
+    for z in range(grid):
         for field in range(2):
-            for y in range(state.shape[0]):
-                to, cells = frame[field, z // cube, y // cube], state[z, field, np.uint64(y) * pitch + LEFT :]
-                for x in range(frame.shape[1]):
+            for y in range(grid):
+                to = frame[field, z, y]
+                if cube == 1:
+                    to[:] = state[z, field, y * pitch + LEFT :][:size]
+                    continue
+                to[:], line[:] = 0, 0
+                for k in range(cube * cube):
+                    row = (y * cube + k % cube) * pitch + LEFT
+                    cells = state[z * cube + k // cube, field, row : row + size]
+                    for x in range(size):
+                        line[x] += cells[x]
+                for x in range(grid):
                     for i in range(cube):
-                        to[x] += cells[x * cube + i]
-    if cube > 1:
-        frame *= share
+                        to[x] += share * line[x * cube + i]
 
 
 @njit(**JIT)
 def _series(start, frames, state, stages, substeps, rates, weights, share, least):
     """Fill `frames` (time, field, z, y, x) of a member; returns how it ended."""
-    pitch = np.uint64(state.shape[2] // state.shape[0])
+    pitch = state.shape[2] // state.shape[0]
     _pad(start, state, pitch)
     for t in range(frames.shape[0]):
         if t > 0:
@@ -174,19 +202,21 @@ def _series(start, frames, state, stages, substeps, rates, weights, share, least
     return ALIVE
 
 
-@njit(**JIT)
+@njit(**{**JIT, "fastmath": {"reassoc"}})  # one sum after the other would cost more than a step
 def _mean(field):
     total = 0.0
-    for value in field.flat:
-        total += value
+    for z in range(field.shape[0]):
+        for y in range(field.shape[1]):
+            for x in range(field.shape[2]):
+                total += field[z, y, x]
     return total / field.size
 
 
 def _aligned(shape: tuple[int, ...], kind: Any) -> np.ndarray:
     """Zeros that begin with a cache line: vectors across two lines are slower."""
     count, size = int(np.prod(shape)), np.dtype(kind).itemsize
-    memory = np.zeros(count + 64 // size, kind)
-    first = -memory.ctypes.data % 64 // size
+    memory = np.zeros(count + LINE // size, kind)
+    first = -memory.ctypes.data % LINE // size
     return memory[first : first + count].reshape(shape)
 
 
@@ -211,7 +241,7 @@ def integrate(
             f"stencils: a start {start.shape} with frames {frames.shape}: allowed: cubes of 4³ or more "
             "cells, a whole number of them to each cell of a frame"
         )
-    plane = size * (-(-size // 16) * 16 + 16) + 16
+    plane = size * (-(-size // 16) * 16 + LEFT) + LEFT
     state, stages = _aligned((size, 2, plane), kind), _aligned((3, 2 * FIRST, 2, plane), kind)
     rates, weights = tuple(_of_step(reaction, part * h, kind) for part in (1 / 2, 1, 1 / 6)), (kind(1 / 3), kind(2))
     share = kind((frames.shape[-1] / size) ** 3)
