@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 HOME = Path(__file__).parents[1]
+FILES = ("operators.yaml", "paper.yaml")  # whose studies docs/results has
 sys.path.insert(0, str(HOME / "src"))
 
 from physiglot import checks, config, symbols  # noqa: E402
@@ -75,7 +76,7 @@ def table(name: str, systems: list[str]) -> str:
     with path.open() as file:
         for row in csv.DictReader(file):
             rows.setdefault(row["study"], {})[row["metric"]] = row
-    studies, text = config.load(HOME / "paper.yaml")["studies"], []
+    studies, text = {k: v for f in FILES for k, v in config.load(HOME / f)["studies"].items()}, []
     rows = {n: r for n, r in rows.items() if not systems or studies[n]["system"] in systems}
     for data in dict.fromkeys((studies[name]["system"], studies[name].get("dataset", "clean")) for name in rows):
         here = {n: r for n, r in rows.items() if (studies[n]["system"], studies[n].get("dataset", "clean")) == data}
