@@ -209,7 +209,8 @@ Made from the schema by `python docs/refresh.py`; do not edit.
 or with a list of files, is merged into them, key by key. Unknown keys, wrong types and impossible values stop the
 workflow before anything runs and say, in one sentence, which key it is, what was given and what is allowed.
 `--config only=lorenz` runs the studies of one system alone, and `only=ours_*` those of such a name; a list of both is
-allowed. Other keys of `--config` are YAML, laid over the file: `--config 'studies={ours_clean: {seeds: [0, 1]}}' 'tracking={uri: null}'`.
+allowed. Other keys of `--config` are YAML, laid over the file:
+`--config 'studies={ours_clean: {seeds: [0, 1]}}' 'tracking={uri: null}'`.
 """
 
 
