@@ -81,7 +81,7 @@ def loop_of(part: dict, data: dict[str, torch.Tensor], embedding: object = None)
     embedded = {k: embedding.embed(data[k]) if embedding else None for k in ("train", "val")}
     if hasattr(model, "fit"):
         model.fit({"state": data["train"], "smooth": data["train"], "embedded": embedded["train"], "val": data["val"]})
-    windows = {**training, "stride": None, "batch": train.VALIDATION}
+    windows = {**training, "stride": None, "batch": training["validation"]["windows"]}
     splits = (Split(data["train"], embedded["train"], training, 0), Split(data["val"], embedded["val"], windows, 1))
     return train.Loop(model.train(), *splits, training, 0, None)
 

@@ -27,7 +27,7 @@ timing.require("yaml", "snakemake", "physiglot")
 
 import yaml  # noqa: E402
 
-from physiglot import config  # noqa: E402
+from physiglot import config as schema  # noqa: E402
 
 HOME = Path(__file__).parents[1]
 PARTS = (
@@ -103,7 +103,7 @@ class Project:
 
     @property
     def config(self) -> dict:
-        return config.load(self.folder / "config.yaml")
+        return schema.load(self.folder / "config.yaml")
 
     @config.setter
     def config(self, values: dict) -> None:

@@ -1,6 +1,7 @@
 """The house rules: sizes, who may import what, and lists that must stay in step."""
 
 import ast
+import importlib
 import re
 import statistics
 import subprocess
@@ -176,3 +177,20 @@ def test_every_tracked_text_is_plain():
         assert not re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE), path
         assert not re.search(r"[ \t]+$", text, re.MULTILINE), f"{path}: trailing blanks"
         assert text == "" or (text.endswith("\n") and not text.endswith("\n\n")), f"{path}: one newline at the end"
+
+
+@pytest.mark.parametrize("path", sorted((HOME / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_a_benchmark_names_what_exists(path):
+    """Nobody runs them in CI, where most of their peers are not installed."""
+    tree = ast.parse(path.read_text())
+    modules: dict[str, object] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "physiglot":
+            for name in node.names:
+                try:
+                    modules[name.asname or name.name] = importlib.import_module(f"{node.module}.{name.name}")
+                except ModuleNotFoundError:
+                    assert hasattr(importlib.import_module(node.module), name.name), f"{node.module}.{name.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            assert hasattr(modules[node.value.id], node.attr), f"{path.name}:{node.lineno}: {ast.unparse(node)}"
