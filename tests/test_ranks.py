@@ -293,8 +293,9 @@ print("srun", *options, flush=True)
 size = next(int(word[9:]) for word in options if word.startswith("--ntasks="))
 given = {{**os.environ, "SLURM_NTASKS": str(size)}}
 ranks = [{{"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)}} for i in range(size)]
-tasks = [subprocess.Popen(sys.argv[1 + len(options):], env={{**given, **rank}}) for rank in ranks]
+tasks = []
 signal.signal(signal.SIGUSR1, lambda number, frame: [task.send_signal(number) for task in tasks])
+tasks += [subprocess.Popen(sys.argv[1 + len(options):], env={{**given, **rank}}) for rank in ranks]
 sys.exit(max(task.wait() for task in tasks))
 """
 SCONTROL = """#!/bin/sh
