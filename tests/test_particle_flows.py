@@ -12,6 +12,7 @@ from physiglot.exact import loggas
 from physiglot.generative import reweighting
 from physiglot.systems import coulomb_trap, particles
 from physiglot.velocity import particles as fields
+from physiglot.velocity import paths
 
 
 def build(target: dict, **params):
@@ -26,8 +27,8 @@ def particles_of(target: dict):
     return system.target(system.Params(**target["params"]))
 
 
-def field_of(centred: bool, size: float = 0.1) -> fields.Field:
-    field = fields.Field((4, 3), times=4, radial=6, reach=4.0, centred=centred)
+def field_of(centred: bool, hidden: int = 0, size: float = 0.1) -> fields.Field:
+    field = fields.Field((4, 3), times=4, radial=6, reach=4.0, centred=centred, hidden=hidden)
     torch.manual_seed(1)
     with torch.no_grad():
         for weight in field.parameters():
@@ -35,10 +36,11 @@ def field_of(centred: bool, size: float = 0.1) -> fields.Field:
     return field.double()
 
 
+@pytest.mark.parametrize("hidden, size", [(0, 0.1), (8, 0.5)])
 @pytest.mark.parametrize("centred", [True, False])
-def test_divergence_is_the_trace_of_the_jacobian(centred):
+def test_divergence_is_the_trace_of_the_jacobian(centred, hidden, size):
     """Over all coordinates, and, where the field is centred, over the centred subspace too."""
-    field = field_of(centred)
+    field = field_of(centred, hidden, size)
     x, t = torch.randn(2, 4, 3, dtype=torch.float64), torch.rand(2, dtype=torch.float64)
     divergence = field(x, t)[1]
     centre = torch.eye(4, dtype=torch.float64) - 0.25
@@ -51,14 +53,39 @@ def test_divergence_is_the_trace_of_the_jacobian(centred):
             assert divergence[b].item() == pytest.approx(inside, abs=1e-5)
 
 
-def test_field_is_equivariant_and_keeps_the_centre_of_mass():
-    field, x = field_of(True), torch.randn(3, 4, 3, dtype=torch.float64)
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_field_is_equivariant_and_keeps_the_centre_of_mass(hidden):
+    field, x = field_of(True, hidden, 0.5), torch.randn(3, 4, 3, dtype=torch.float64)
     turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
     velocity, divergence = field(x, 0.4)
     assert velocity.mean(1).abs().max() < 1e-6
     for moved, expected in ((x @ turn, velocity @ turn), (x.roll(1, 1), velocity.roll(1, 1)), (x + 2.0, velocity)):
         found = field(moved, 0.4)
         assert torch.allclose(found[0], expected, atol=1e-6) and torch.allclose(found[1], divergence, atol=1e-6)
+
+
+def test_a_pair_sees_what_is_around_it():
+    """f of the first two particles changes as the last one moves, which a sum over pairs cannot know."""
+    around, x = field_of(True, 8, 0.5).around, torch.randn(1, 4, 3, dtype=torch.float64)
+    apart = torch.stack([around.incidence.T @ x[0], around.incidence.T @ (x[0] + torch.eye(4, 3).flip(0))])
+    apart[1, 0] = apart[0, 0]
+    value = around(apart, apart.norm(dim=2), torch.tensor([0.4], dtype=torch.float64))[0]
+    assert abs(value[0, 0] - value[1, 0]) > 1e-3
+
+
+def test_aligned_noise_is_near_its_data_and_as_likely():
+    """A copy that is renumbered, turned and reflected is found again; lengths, and so ln q₀, stay."""
+    torch.manual_seed(0)
+    x = torch.randn(5, 6, 3, dtype=torch.float64)
+    x = x - x.mean(1, keepdim=True)
+    small = 0.03 * torch.randn(3, 3, dtype=torch.float64)
+    turn = torch.linalg.matrix_exp(small - small.T)
+    near = paths.paired((x @ turn).roll(1, 1), x, "aligned")
+    assert torch.allclose(near, x, atol=1e-9)
+    z = torch.randn_like(x)
+    found = paths.paired(z, x, "aligned")
+    assert torch.allclose(found.square().sum((1, 2)), z.square().sum((1, 2)))
+    assert ((found - x).square().sum((1, 2)) < (z - x).square().sum((1, 2))).all()
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3])

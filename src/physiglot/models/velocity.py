@@ -27,8 +27,11 @@ class Params(Strict):
     highest: float = Field(6.0, gt=0, le=1e3, description="lattices: largest of their initial frequencies")
     radial: int = Field(16, ge=1, description="particles: radial functions of each distance")
     reach: float = Field(6.0, gt=0, le=1e3, description="particles: distance up to which these are spread")
+    hidden: int = Field(0, ge=0, description="particles: units of a network that sees what is around a pair; 0: none")
     path: Literal["linear", "trig"] = Field("linear", description="data: from noise to data, see velocity.paths")
-    coupling: Literal["independent", "ot"] = Field("independent", description="data: how noise and data are paired")
+    coupling: Literal["independent", "ot", "aligned"] = Field(
+        "independent", description="data: how noise and data are paired; aligned: particles, renumbered and turned"
+    )
     steps: int = Field(8, ge=1, description="energy: Runge–Kutta steps in training; to report, they come from doubling")
     sampler: Literal["ode", "sde"] = Field("ode", description="the flow, or the stochastic equation of the trig path")
     kicks: int = Field(200, ge=2, description="sde: Euler–Maruyama steps")

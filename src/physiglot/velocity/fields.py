@@ -16,7 +16,7 @@ def of(target: Target, params: Any) -> Any:
         raise ValueError(f"velocity: configurations of {type(target).__name__} are {target.support}: must be real")
     shape, centred = tuple(target.shape), getattr(target, "centred", None)
     if centred is not None:
-        given = params.model_dump(include={"times", "radial", "reach"})
+        given = params.model_dump(include={"times", "radial", "reach", "hidden"})
         return particles.Field((shape[0], shape[1]), centred=centred, **given)
     if len(shape) != 2 or shape[0] != shape[1]:
         raise ValueError(f"velocity: configurations of shape {shape}: must be square lattices or particles")

@@ -3,7 +3,7 @@
 Equivariant under permutations, rotations and reflections (J. Köhler, L. Klein, F. Noé, arXiv 2006.02425). Without g it
 leaves the centre of mass where it is, and its divergence on the centred subspace is the one of all coordinates, as
 moving all particles together changes nothing. f and g are a constant and Gaussians of the distance, with coefficients
-that are polynomials in t.
+that are polynomials in t. With `hidden` units f also depends on what is around the pair (`surroundings`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .lattice import chebyshev
+from .surroundings import Surroundings
 
 TINY = 1e-12
 
@@ -42,13 +43,16 @@ class Field(nn.Module):
 
     incidence: Tensor
 
-    def __init__(self, shape: tuple[int, int], *, times: int, radial: int, reach: float, centred: bool):
+    def __init__(
+        self, shape: tuple[int, int], *, times: int, radial: int, reach: float, centred: bool, hidden: int = 0
+    ):
         super().__init__()
         self.count, self.dimension = shape
         first, second = torch.triu_indices(self.count, self.count, 1)
         ones = torch.eye(self.count)
         self.register_buffer("incidence", (ones[first] - ones[second]).T.contiguous(), persistent=False)
         self.pairs = Radial(radial, reach, times)
+        self.around = Surroundings(self.incidence, radial, reach, times, hidden) if hidden else None
         self.centre = None if centred else Radial(radial, reach, times)
 
     def forward(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -57,8 +61,12 @@ class Field(nn.Module):
         apart = self.incidence.T @ x
         r = (apart.square().sum(2) + TINY).sqrt()
         f, slope = self.pairs(r, at)
+        opening = 2 * r * slope
+        if self.around is not None:
+            more, change = self.around(apart, r, at)
+            f, opening = f + more, opening + change
         velocity = self.incidence @ (f[..., None] * apart)
-        divergence = 2 * (self.dimension * f + r * slope).sum(1)
+        divergence = (2 * self.dimension * f + opening).sum(1)
         if self.centre is not None:
             r = (x.square().sum(2) + TINY).sqrt()
             g, slope = self.centre(r, at)

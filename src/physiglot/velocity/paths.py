@@ -10,13 +10,15 @@ from __future__ import annotations
 from math import pi
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Path = Literal["linear", "trig"]
-Coupling = Literal["independent", "ot"]
+Coupling = Literal["independent", "ot", "aligned"]
+TURNS = 2
 
 
 def coefficients(path: Path, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -44,15 +46,36 @@ def paired(z: Tensor, x: Tensor, coupling: Coupling) -> Tensor:
     """The rows of `z` in the order that goes with `x`: as they are, or with the least Σ|x − z|² (`ot`).
 
     Pairs of least distance within a batch: A. Tong et al., arXiv 2302.00482; A. Pooladian et al., arXiv 2304.14772.
+    `aligned`: each z stays with its x, and is renumbered and turned towards it.
     """
     if coupling == "independent":
         return z
+    if coupling == "aligned":
+        return aligned(z, x)
     if coupling != "ot":
-        raise ValueError(f"coupling {coupling!r}: must be independent or ot")
+        raise ValueError(f"coupling {coupling!r}: must be independent, ot or aligned")
     from scipy.optimize import linear_sum_assignment
 
     distances = torch.cdist(x.detach().flatten(1), z.flatten(1)).square().cpu().numpy()
     return z[torch.as_tensor(linear_sum_assignment(distances)[1], device=z.device)]
+
+
+def aligned(z: Tensor, x: Tensor) -> Tensor:
+    """z (batch, N, d) of particles with the numbering and the orthogonal transformation that bring it near x.
+
+    L. Klein, A. Krämer, F. Noé, Equivariant flow matching, arXiv 2306.15030. Base, data and field have these
+    symmetries, so the densities along the path keep theirs, and the paths become straighter. By turns, the best
+    numbering (Hungarian) and the best transformation (W. Kabsch, Acta Cryst. A 32, 922 (1976)).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    for _ in range(TURNS):
+        distances = torch.cdist(x, z).square().cpu().numpy()
+        order = torch.as_tensor(np.stack([linear_sum_assignment(each)[1] for each in distances]), device=z.device)
+        z = torch.gather(z, 1, order[..., None].expand_as(z))
+        left, _, right = torch.linalg.svd(x.mT @ z)
+        z = z @ (left @ right).mT
+    return z
 
 
 def residuals(field, z: Tensor, x: Tensor, t: Tensor, path: Path) -> Tensor:
