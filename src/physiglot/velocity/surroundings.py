@@ -1,4 +1,4 @@
-"""What a pair of particles does to each other in view of all others: f(r_ij, h_i, h_j, t), with derivatives in closed form.
+"""What a pair of particles does in view of all others: f(r_ij, h_i, h_j, t), with derivatives in closed form.
 
 h_i are sums over all k of functions of r_ik, as in the embedded-atom method (M. Daw, M. Baskes, Phys. Rev. B 29, 6443
 (1984)), so the velocity of a pair depends on where the others are, and remains equivariant. No derivative is an
