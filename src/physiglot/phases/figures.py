@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import drawing
-from . import crossing, published
+from . import crossing, exact, published
 from .study import Study
 
 if TYPE_CHECKING:
@@ -136,22 +136,26 @@ def _scan(studies: list[Study]) -> dict[str, list[Study]]:
 
 
 def _steps(studies: list[Study], looks: dict[str, drawing.Look]) -> Figure:
-    """The crossing against the number of steps, a line for each network or control; published values as diamonds."""
     scan = _scan(studies)
     if not scan:
         return drawing.placeholder("no study of the square Ising model in the published windows")
+    points = {label: [(s.steps, *n) for s in group if (n := s.number("crossing"))] for label, group in scan.items()}
+    return against_steps(points, looks)
+
+
+def against_steps(points: dict[str, list[tuple[int, float, float]]], looks: dict[str, drawing.Look]) -> Figure:
+    """Label -> (steps, crossing, error) of the square Ising model, a line for each label; published ones beside them."""
     figure, axes = drawing.panels(1, 2, 10.5, 4.2, sharex=True, sharey=True)
     for axis, title in zip(axes[0], ("ours", "published"), strict=True):
-        axis.axhline(scan[next(iter(scan))][0].transition, **drawing.EXACT)
+        axis.axhline(exact.ISING["square"], **drawing.EXACT)
         axis.set(title=title, xlabel="Monte Carlo steps", xscale="log", ylim=(1.9, 3.0))
         axis.set_xticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"], minor=False)
         axis.minorticks_off()
-    for k, (label, group) in enumerate(scan.items()):
-        points = [(s.steps, *n) for s in group if (n := s.number("crossing"))]
-        if points:
-            x, y, error = np.array(points).T
+    for k, (label, found) in enumerate(points.items()):
+        if found:
+            x, y, error = np.array(found).T
             axes[0, 0].errorbar(
-                x * 1.015 ** (k - len(scan) / 2), y, error, marker="o", markersize=4, capsize=2, **looks[label]
+                x * 1.015 ** (k - len(points) / 2), y, error, marker="o", markersize=4, capsize=2, **looks[label]
             )
     for k, (name, values) in enumerate(published.CROSSINGS.items()):
         errors = np.nan_to_num(np.array(published.ERRORS[name]))
@@ -159,7 +163,7 @@ def _steps(studies: list[Study], looks: dict[str, drawing.Look]) -> Figure:
         style = {**drawing.PUBLISHED, **{k: v for k, v in look.items() if k in ("color", "linestyle")}}
         axes[0, 1].errorbar(published.STEPS, values, errors, capsize=2, **style)
     axes[0, 0].set_ylabel("P = ½ at T (J/k_B)")
-    handles = [drawing.line(label, marker="o", **looks[label]) for label in scan]
+    handles = [drawing.line(label, marker="o", **looks[label]) for label in points]
     handles += [drawing.line("published", color=drawing.TRUTH, **drawing.PUBLISHED)]
     figure.legend(handles=[*handles, drawing.line("exact T_c", **drawing.EXACT)], loc="outside right upper")
     return figure
