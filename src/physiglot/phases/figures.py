@@ -144,7 +144,7 @@ def _steps(studies: list[Study], looks: dict[str, drawing.Look]) -> Figure:
 
 
 def against_steps(points: dict[str, list[tuple[int, float, float]]], looks: dict[str, drawing.Look]) -> Figure:
-    """Label -> (steps, crossing, error) of the square Ising model, a line for each label; published ones beside them."""
+    """Label -> (steps, crossing, error) of the square Ising model, a line each; the published ones beside them."""
     figure, axes = drawing.panels(1, 2, 10.5, 4.2, sharex=True, sharey=True)
     for axis, title in zip(axes[0], ("ours", "published"), strict=True):
         axis.axhline(exact.ISING["square"], **drawing.EXACT)
