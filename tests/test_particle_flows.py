@@ -88,6 +88,13 @@ def test_aligned_noise_is_near_its_data_and_as_likely():
     assert ((found - x).square().sum((1, 2)) < (z - x).square().sum((1, 2))).all()
 
 
+def test_noise_of_a_lattice_is_not_aligned():
+    target = {"module": "gff", "params": {}}
+    part = {"module": "velocity", "params": {"coupling": "aligned"}}
+    with pytest.raises(ValueError, match="coupling: 'aligned': needs particles"):
+        models.build(part, torch.zeros(6, 6), torch.ones(6, 6), target=target)
+
+
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 def test_base_of_free_particles_has_the_dimension_of_the_subspace(dimension):
     """Two particles: the base is a Gaussian of y = (x₁ − x₂)/√2 alone, so its ln q₀ at 0 is −(d/2) ln 2πσ²."""

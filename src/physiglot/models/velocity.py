@@ -55,6 +55,8 @@ class Model(nn.Module):
         self, params: Params, *, mean: Tensor, std: Tensor, target: Target, embedding: nn.Module | None = None
     ):
         super().__init__()
+        if params.coupling == "aligned" and not target.particles:
+            raise ValueError("coupling: 'aligned': needs particles; allowed on lattices: independent, ot")
         self.params, self.target = params, target
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std.clone())
