@@ -29,10 +29,18 @@ class Radial(nn.Module):
         self.times = times
         self.weight = nn.Parameter(torch.zeros(times, 1 + count))
 
-    def forward(self, r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def gaussians(self, r: Tensor) -> Tensor:
+        """(batch, distance, count) at r (batch, distance)."""
+        return torch.exp(-0.5 * ((r[..., None] - self.centres) / self.spread) ** 2)
+
+    def slopes(self, r: Tensor, near: Tensor) -> Tensor:
+        """The derivatives of the Gaussians `near` at r."""
+        return (self.centres - r[..., None]) / self.spread**2 * near
+
+    def forward(self, r: Tensor, t: Tensor, near: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """f and ∂f/∂r (batch, distance) at r (batch, distance) and the times t (batch) or (1)."""
         weight = chebyshev(t, self.times) @ self.weight.to(r.dtype)
-        near = torch.exp(-0.5 * ((r[..., None] - self.centres) / self.spread) ** 2)
+        near = self.gaussians(r) if near is None else near
         columns = torch.stack([weight[:, 1:], weight[:, 1:] * self.centres], dim=2)
         value, moment = (near @ columns).unbind(2)
         return weight[:, :1] + value, (moment - r * value) / self.spread**2
@@ -52,7 +60,7 @@ class Field(nn.Module):
         ones = torch.eye(self.count)
         self.register_buffer("incidence", (ones[first] - ones[second]).T.contiguous(), persistent=False)
         self.pairs = Radial(radial, reach, times)
-        self.around = Surroundings(self.incidence, radial, reach, times, hidden) if hidden else None
+        self.around = Surroundings(self.incidence, radial, times, hidden) if hidden else None
         self.centre = None if centred else Radial(radial, reach, times)
 
     def forward(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -60,10 +68,11 @@ class Field(nn.Module):
         at = torch.as_tensor(t, dtype=x.dtype, device=x.device).reshape(-1)
         apart = self.incidence.T @ x
         r = (apart.square().sum(2) + TINY).sqrt()
-        f, slope = self.pairs(r, at)
+        near = self.pairs.gaussians(r)
+        f, slope = self.pairs(r, at, near)
         opening = 2 * r * slope
         if self.around is not None:
-            more, change = self.around(apart, r, at)
+            more, change = self.around(apart, r, near, self.pairs.slopes(r, near), at)
             f, opening = f + more, opening + change
         velocity = self.incidence @ (f[..., None] * apart)
         divergence = (2 * self.dimension * f + opening).sum(1)

@@ -22,14 +22,12 @@ def silu(x: Tensor) -> tuple[Tensor, Tensor]:
 class Surroundings(nn.Module):
     """f (batch, pair), symmetric in the two ends, by a network with `hidden` units a layer; untrained it is zero."""
 
-    centres: Tensor
     incidence: Tensor
 
-    def __init__(self, incidence: Tensor, radial: int, reach: float, times: int, hidden: int):
+    def __init__(self, incidence: Tensor, radial: int, times: int, hidden: int):
         super().__init__()
         self.register_buffer("incidence", incidence, persistent=False)
-        self.register_buffer("centres", torch.linspace(0, reach, radial), persistent=False)
-        self.spread, self.times = 1.2 * reach / max(1, radial - 1), times
+        self.times = times
         self.ends = [(incidence == sign).int().argmax(0).tolist() for sign in (1, -1)]
         self.around = nn.Linear(radial, hidden, bias=False)
         self.pair, self.mixed = nn.Linear(radial, hidden), nn.Linear(2 * hidden, hidden, bias=False)
@@ -37,16 +35,17 @@ class Surroundings(nn.Module):
         self.second, self.last = nn.Linear(hidden, hidden), nn.Linear(hidden, 1, bias=False)
         nn.init.zeros_(self.last.weight)
 
-    def forward(self, apart: Tensor, r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """f and D f of the pairs that are x_ij = `apart` (batch, pair, d), at distances `r`, at the times t."""
+    def forward(self, apart: Tensor, r: Tensor, near: Tensor, slope: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """f and D f at the times t of the pairs that are x_ij = `apart` (batch, pair, d), at distances `r`.
+
+        `near` and `slope` (batch, pair, radial) are functions of r, and their derivatives.
+        """
         one, two = self.ends
         when = self.moment(chebyshev(t, self.times).to(r.dtype))[:, None].chunk(2, dim=2)
-        away = (r[..., None] - self.centres) / self.spread
-        near = torch.exp(-0.5 * away**2)
         density, bend = silu(self.incidence.abs() @ self.around(near))
-        first, bend_1 = silu(self.pair(near) + self.mixed(self._mix(density[:, one], density[:, two])) + when[0])
+        both = torch.cat([density[:, one] + density[:, two], density[:, one] * density[:, two]], dim=2)
+        first, bend_1 = silu(self.pair(near) + self.mixed(both) + when[0])
         second, bend_2 = silu(self.second(first) + when[1])
-        slope = -away / self.spread * near
         pull = self.around(slope)
         forces = self.incidence @ (apart[..., None] / r[..., None, None] * pull[:, :, None]).flatten(2)
         forces = forces.unflatten(2, (apart.shape[2], -1))
@@ -57,7 +56,3 @@ class Surroundings(nn.Module):
         change = 2 * r[..., None] * (slope @ self.pair.weight.T) + self.mixed(mixed)
         change = bend_2 * (bend_1 * change @ self.second.weight.T)
         return self.last(second)[..., 0], self.last(change)[..., 0]
-
-    @staticmethod
-    def _mix(one: Tensor, two: Tensor) -> Tensor:
-        return torch.cat([one + two, one * two], dim=2)
